@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 
 from trainer.config import flag_of
 from trainer.data.finding_names import similar
+from trainer.data.label_values import UNCERTAIN
 from trainer.data.labels import LabelTable
 from trainer.errors import InputError, listing, on_one_line
 from trainer.formats.documents import LabelPolicy, UsedLabels, UsedProjections
 from trainer.label_choices import FRONTAL, POLICIES, LabelChoices, policy_word
-
-UNCERTAIN: Final = -1.0
-"""An uncertain label of a layout."""
 
 _OF_RUN: Final = "the model's run"
 
@@ -55,21 +53,20 @@ class Resolved:
 
 def resolved(
     raw: LabelTable,
-    views: Sequence[str] | None,
     defaults: LayoutDefaults,
     choices: LabelChoices,
     of_run: LabelChoices | None = None,
 ) -> Resolved:
-    """The labels of a layout as chosen; `views` are the projections of its images, None where it does not tell them.
+    """The labels of a layout as chosen.
 
     Choices of a model's run are used where none are made, as far as they fit the data set.
 
     Raises: InputError for choices that do not fit the data set.
     """
     _check_layout(choices, defaults)
-    inherited = LabelChoices() if of_run is None else _fitting(of_run, raw.findings, views, defaults)
+    inherited = LabelChoices() if of_run is None else _fitting(of_run, raw, defaults)
     both = choices.over(inherited)
-    rows_N, projection = _projected(views, len(raw), both)
+    rows_N, projection = _projected(raw, both)
     table = raw if len(rows_N) == len(raw) else _rows_of(raw, rows_N)
     whole = _renamed(table, both)
     table = _chosen(whole, both)
@@ -111,6 +108,7 @@ def _rows_of(table: LabelTable, rows_N: NDArray[np.int64]) -> LabelTable:
         labels_NK=table.labels_NK[rows_N],
         split_N=table.split_N[rows_N],
         unidentified=table.unidentified.intersection(images),
+        views=None if table.views is None else tuple(table.views[row] for row in rows_N.tolist()),
     )
 
 
@@ -130,12 +128,11 @@ def _unfit(flag: str, reason: str) -> InputError:
     return InputError(f"cannot use {flag}: {reason}", hint=f"remove {flag}")
 
 
-def _fitting(
-    of_run: LabelChoices, findings: Sequence[str], views: Sequence[str] | None, defaults: LayoutDefaults
-) -> LabelChoices:
+def _fitting(of_run: LabelChoices, raw: LabelTable, defaults: LayoutDefaults) -> LabelChoices:
     """The choices of a model's run that fit this data set; its findings are the model's outputs, and chosen later."""
-    names = {new: old for new, old in of_run.renamed().items() if set(old) <= set(findings) and new not in findings}
-    there = {*findings, *names}.difference(*names.values())
+    of_set = set(raw.findings)
+    names = {new: old for new, old in of_run.renamed().items() if set(old) <= of_set and new not in of_set}
+    there = {*of_set, *names}.difference(*names.values())
     uncertain = of_run.uncertain_policies() if defaults.uncertain is not None else {}
     return LabelChoices(
         rename=tuple(f"{new}={'|'.join(old)}" for new, old in names.items()),
@@ -145,14 +142,13 @@ def _fitting(
             if name is None or name in there
         ),
         blank=of_run.blank if defaults.blank is not None else None,
-        projection="all" if views is None else of_run.projection,
+        projection="all" if raw.views is None else of_run.projection,
     )
 
 
-def _projected(
-    views: Sequence[str] | None, images: int, choices: LabelChoices
-) -> tuple[NDArray[np.int64], UsedProjections]:
+def _projected(raw: LabelTable, choices: LabelChoices) -> tuple[NDArray[np.int64], UsedProjections]:
     """Rows of the images of the chosen projections, with a statement of what is left out."""
+    images, views = len(raw), raw.views
     every_N = np.arange(images, dtype=np.int64)
     chosen = choices.projections()
     if views is None:

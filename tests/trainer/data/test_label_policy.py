@@ -1,6 +1,7 @@
 """From a layout's labels to those that are used: renames, choices, uncertain and blank labels, projections."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def raw():
 
 
 def labels(choices=None, of_run=None, defaults=CHEXPERT, views=None):
-    return resolved(raw(), views, defaults, choices or LabelChoices(), of_run)
+    return resolved(replace(raw(), views=views), defaults, choices or LabelChoices(), of_run)
 
 
 def column(found, name):
@@ -53,7 +54,7 @@ def test_one_policy_for_a_finding_and_another_for_all_others():
 
 def test_labels_that_are_all_known_have_no_policy():
     known = table([0, 1], [[1], [0]])
-    found = resolved(known, None, NIH, LabelChoices())
+    found = resolved(known, NIH, LabelChoices())
     assert found.policy == {}
     assert policy_notes(found.policy) == []
     assert found.table.labels_NK.tolist() == [[1], [0]]
@@ -118,7 +119,7 @@ def test_choices_that_do_not_fit_are_refused(choices, says):
 @pytest.mark.parametrize("choices", [LabelChoices(uncertain=("ones",)), LabelChoices(blank="zeros")])
 def test_a_layout_without_such_labels_refuses_their_policy(choices):
     with pytest.raises(InputError, match=r"layout nih has no (uncertain|blank) labels"):
-        resolved(table([0, 1], [[1], [0]]), None, NIH, choices)
+        resolved(table([0, 1], [[1], [0]]), NIH, choices)
 
 
 VIEWS = ["PA", "AP", "LATERAL", "", "PA", "LATERAL"]
@@ -156,6 +157,6 @@ def test_choices_of_a_run_are_used_where_they_fit():
     own = labels(LabelChoices(uncertain=("ignore",)), of_run=of_run)
     assert own.policy["uncertain"]["lesion"]["used_as"] == "ignore"
     nih = resolved(
-        table([0, 1], [[1], [0]]), None, NIH, LabelChoices(), LabelChoices(uncertain=("ones",), projection="frontal")
+        table([0, 1], [[1], [0]]), NIH, LabelChoices(), LabelChoices(uncertain=("ones",), projection="frontal")
     )
     assert nih.policy == {}
