@@ -56,6 +56,10 @@ class LabelTable:
     unidentified: frozenset[str] = frozenset()
     """Images whose patient is unknown; each counts as a patient of its own."""
 
+    def known_NK(self) -> NDArray[np.bool_]:  # noqa: N802 - a shape suffix
+        """Whether the label is known."""
+        return ~np.isnan(self.labels_NK)
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -405,6 +405,7 @@ def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
         device=device,
         precision="fp32",
         labels_NK=torch.ones(9, 2) / 2,
+        label_weights=None,
         loss=LOSSES[loss],
         loader=None,
         evaluator=None,
