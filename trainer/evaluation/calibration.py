@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, on_one_line
+from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.logistic import coefficients
 from trainer.evaluation.metrics import Floats, class_log_odds, log_odds, probability
 from trainer.evaluation.operating import RULES, thresholds
@@ -100,7 +101,7 @@ def calibrated(calibrator: Calibrator, log_odds_NK: NDArray[np.floating], findin
 
 def fit(
     log_odds_NK: NDArray[np.floating],
-    labels_NK: NDArray[np.integer],
+    labels_NK: LabelArray,
     findings: Sequence[str],
     images: Sequence[str],
     fitted_on: str,
@@ -128,7 +129,7 @@ def fit(
 
 
 def thresholds_of(
-    probability_NK: Floats, labels_NK: NDArray[np.integer], findings: Sequence[str]
+    probability_NK: Floats, labels_NK: LabelArray, findings: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Thresholds by rule and finding; a finding without positives or negatives has none."""
     chosen = {name: thresholds(probability_NK[:, k], labels_NK[:, k]) for k, name in enumerate(findings)}
@@ -160,7 +161,7 @@ def names_sha256(images: Sequence[str]) -> str:
     return hashlib.sha256("".join(f"{name}\n" for name in sorted(images)).encode()).hexdigest()
 
 
-def _platt(log_odds_N: Floats, labels_N: NDArray[np.integer], name: str, notes: list[str]) -> tuple[float, float]:
+def _platt(log_odds_N: Floats, labels_N: LabelArray, name: str, notes: list[str]) -> tuple[float, float]:
     """Slope and intercept of maximum likelihood; unchanged log-odds when a class is absent.
 
     The targets are (P + 1) / (P + 2) for positives and 1 / (N + 2) for negatives, so that a few outliers do not make
@@ -184,9 +185,7 @@ def _platt(log_odds_N: Floats, labels_N: NDArray[np.integer], name: str, notes: 
     return 1.0, float(intercept)
 
 
-def _temperature(
-    log_odds_NK: Floats, labels_NK: NDArray[np.integer], findings: Sequence[str], notes: list[str]
-) -> float:
+def _temperature(log_odds_NK: Floats, labels_NK: LabelArray, findings: Sequence[str], notes: list[str]) -> float:
     """The slope of maximum likelihood of the true classes, the inverse temperature; 1 when a class is absent.
 
     The likelihood has one maximum: bisection finds the zero of its derivative. Targets are smoothed as Platt's. Source:

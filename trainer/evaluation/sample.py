@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trainer.evaluation.bootstrap import Resampled, Resamples
 from trainer.evaluation.calibration import Calibrated
 from trainer.evaluation.document import FEWEST
+from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metrics import Floats
 
 
@@ -27,7 +28,7 @@ class Sample:
     probability_NK: Floats
     """Uncalibrated."""
     calibrated: Calibrated | None
-    labels_NK: NDArray[np.integer]
+    labels_NK: LabelArray
     patients_N: NDArray[np.int64]
     """Numbers from 0 without gaps."""
     unit: str
@@ -67,6 +68,6 @@ class PatientCount:
         return f"only {fewer} {unit}{'s' * (fewer > 1)} {which} it"
 
 
-def patient_count(labels_N: NDArray[np.integer], patients_N: NDArray[np.integer]) -> PatientCount:
+def patient_count(labels_N: LabelArray, patients_N: NDArray[np.integer]) -> PatientCount:
     is_positive_N = labels_N > 0
     return PatientCount(len(np.unique(patients_N[is_positive_N])), len(np.unique(patients_N[~is_positive_N])))

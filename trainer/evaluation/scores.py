@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trainer.evaluation.calibration import Calibrated
 from trainer.evaluation.class_scores import proportion_of
 from trainer.evaluation.document import Proportion
+from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metrics import (
     auroc_per_finding,
     binary_cross_entropy,
@@ -69,7 +70,7 @@ class Scores:
 
 def score(
     log_odds_NK: LogOdds,
-    labels_NK: NDArray[np.uint8],
+    labels_NK: LabelArray,
     patients_N: NDArray[np.integer],
     findings: Sequence[str],
     *,
