@@ -5,9 +5,9 @@ import numpy as np
 from trainer.data.labels import LabelTable
 
 
-def table(patients, labels, split=None, dtype=np.uint8):
+def table(patients, labels, split=None):
     """A table of images named after their position."""
-    labels_NK = np.array(labels, dtype=dtype).reshape(len(patients), -1)
+    labels_NK = np.array(labels, dtype=np.float32).reshape(len(patients), -1)
     return LabelTable(
         findings=tuple(f"finding {k}" for k in range(labels_NK.shape[1])),
         images=tuple(f"image {n}" for n in range(len(patients))),

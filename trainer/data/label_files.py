@@ -77,7 +77,7 @@ class Rows:
             findings=findings,
             images=tuple(self.where),
             patients_N=np.array([numbers.setdefault(key, len(numbers)) for key in known], dtype=np.int64),
-            labels_NK=np.frombuffer(b"".join(self.labels), dtype=np.uint8).reshape(-1, len(findings)).copy(),
+            labels_NK=np.frombuffer(b"".join(self.labels), np.uint8).reshape(-1, len(findings)).astype(np.float32),
             split_N=np.array(self.splits, dtype=np.int8),
             unidentified=frozenset(image for patient, image in known if not patient),
         )

@@ -47,8 +47,8 @@ class LabelTable:
     patients_N: NDArray[np.int64]
     """Patients numbered 0, 1, 2 …, so that no patient ID is stored or passed on."""
 
-    labels_NK: NDArray[np.uint8]
-    """1 where the image has the finding."""
+    labels_NK: NDArray[np.float32]
+    """1 where the image has the finding, 0 where it has not, NaN where that is unknown; between 0 and 1 a soft target."""
 
     split_N: NDArray[np.int8]
     """Index in SPLITS, -1 for an image in none."""
@@ -62,6 +62,10 @@ class LabelTable:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def known(self) -> NDArray[np.bool_]:
+        """Where it is known whether the image has the finding."""
+        return np.logical_not(np.isnan(self.labels_NK))
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Rows of one split's images, in table order."""
@@ -129,7 +133,13 @@ class LabelTable:
 
     def labels_sha256(self) -> str:
         """Hash of the findings of every image, in a split or not, independent of row order."""
-        lines = (
-            f"{name}\0{labels.tobytes().hex()}\n" for name, labels in zip(self.images, self.labels_NK, strict=True)
-        )
+        labels_NK = _compact(self.labels_NK)
+        lines = (f"{name}\0{labels.tobytes().hex()}\n" for name, labels in zip(self.images, labels_NK, strict=True))
         return hashlib.sha256("\0".join([*self.findings, *sorted(lines)]).encode()).hexdigest()
+
+
+def _compact(labels_NK: NDArray[np.float32]) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Labels as they are hashed: a byte each where all are 0 or 1, so that hashes of earlier versions go on being equal."""
+    if np.isin(labels_NK, (0, 1)).all():
+        return labels_NK.astype(np.uint8)
+    return np.where(np.isnan(labels_NK), np.float32(np.nan), labels_NK).astype("<f4")

@@ -34,8 +34,8 @@ def prevalence(table: LabelTable) -> Prevalence:
     )
 
 
-def _percent(labels_NK: NDArray[np.uint8]) -> tuple[float, ...]:
-    return tuple((100.0 * labels_NK.sum(axis=0, dtype=np.int64) / len(labels_NK)).tolist())
+def _percent(labels_NK: NDArray[np.float32]) -> tuple[float, ...]:
+    return tuple((100.0 * labels_NK.sum(axis=0, dtype=np.float64) / len(labels_NK)).tolist())
 
 
 def as_table(stats: Prevalence) -> str:

@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metrics import Floats
 
 GRID: Final[Floats] = np.linspace(0.0, 1.0, 101)
@@ -65,7 +64,9 @@ class Ranked:
     positive_stop_G: NDArray[np.intp]
 
 
-def ranked(scores_N: NDArray[np.floating], labels_N: LabelArray, patients_N: NDArray[np.integer]) -> Ranked:
+def ranked(
+    scores_N: NDArray[np.floating], labels_N: NDArray[np.number | np.bool_], patients_N: NDArray[np.integer]
+) -> Ranked:
     """Sort the images once for all resamples."""
     order = np.argsort(scores_N, kind="stable")
     scores, positive = scores_N[order], labels_N[order] > 0
@@ -180,7 +181,7 @@ class Resampled:
 
 def resampled(
     scores_NK: NDArray[np.floating],
-    labels_NK: LabelArray,
+    labels_NK: NDArray[np.floating],
     patients_N: NDArray[np.integer],
     resamples: Resamples,
     *,
@@ -205,7 +206,7 @@ def resampled(
 
 def auroc_resampled(
     scores_NK: NDArray[np.floating],
-    labels_NK: LabelArray,
+    labels_NK: NDArray[np.floating],
     patients_N: NDArray[np.integer],
     resamples: Resamples,
 ) -> Floats:
@@ -219,7 +220,7 @@ def auroc_resampled(
     )
 
 
-def point_curves(scores_N: NDArray[np.floating], labels_N: LabelArray) -> tuple[Floats, Floats]:
+def point_curves(scores_N: NDArray[np.floating], labels_N: NDArray[np.floating]) -> tuple[Floats, Floats]:
     """ROC and precision-recall curves on the grid, for all images without resampling."""
     everyone = np.arange(len(scores_N), dtype=np.intp)
     counted = tally(ranked(scores_N, labels_N, everyone), np.ones((1, len(scores_N)), np.int32))

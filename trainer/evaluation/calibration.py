@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, on_one_line
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.logistic import coefficients
 from trainer.evaluation.metrics import Floats, class_log_odds, log_odds, probability
 from trainer.evaluation.operating import RULES, thresholds
@@ -101,7 +100,7 @@ def calibrated(calibrator: Calibrator, log_odds_NK: NDArray[np.floating], findin
 
 def fit(
     log_odds_NK: NDArray[np.floating],
-    labels_NK: LabelArray,
+    labels_NK: NDArray[np.floating],
     findings: Sequence[str],
     images: Sequence[str],
     fitted_on: str,
@@ -129,7 +128,7 @@ def fit(
 
 
 def thresholds_of(
-    probability_NK: Floats, labels_NK: LabelArray, findings: Sequence[str]
+    probability_NK: Floats, labels_NK: NDArray[np.floating], findings: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Thresholds by rule and finding; a finding without positives or negatives has none."""
     chosen = {name: thresholds(probability_NK[:, k], labels_NK[:, k]) for k, name in enumerate(findings)}
@@ -161,7 +160,7 @@ def names_sha256(images: Sequence[str]) -> str:
     return hashlib.sha256("".join(f"{name}\n" for name in sorted(images)).encode()).hexdigest()
 
 
-def _platt(log_odds_N: Floats, labels_N: LabelArray, name: str, notes: list[str]) -> tuple[float, float]:
+def _platt(log_odds_N: Floats, labels_N: NDArray[np.floating], name: str, notes: list[str]) -> tuple[float, float]:
     """Slope and intercept of maximum likelihood; unchanged log-odds when a class is absent.
 
     The targets are (P + 1) / (P + 2) for positives and 1 / (N + 2) for negatives, so that a few outliers do not make
@@ -185,7 +184,9 @@ def _platt(log_odds_N: Floats, labels_N: LabelArray, name: str, notes: list[str]
     return 1.0, float(intercept)
 
 
-def _temperature(log_odds_NK: Floats, labels_NK: LabelArray, findings: Sequence[str], notes: list[str]) -> float:
+def _temperature(
+    log_odds_NK: Floats, labels_NK: NDArray[np.floating], findings: Sequence[str], notes: list[str]
+) -> float:
     """The slope of maximum likelihood of the true classes, the inverse temperature; 1 when a class is absent.
 
     The likelihood has one maximum: bisection finds the zero of its derivative. Targets are smoothed as Platt's. Source:

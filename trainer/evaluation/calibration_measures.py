@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.document import UNDEFINED, Bin, Calibration, Interval, interval, number
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.logistic import coefficients, robust_errors
 from trainer.evaluation.metrics import CALIBRATION_BINS, Z_95, Floats, Reliability, brier, reliability
 from trainer.evaluation.proportions import share_of
@@ -30,7 +29,7 @@ def bins_for(images: int) -> int:
 def calibration_of(
     probability_N: Floats,
     log_odds_N: NDArray[np.floating],
-    labels_N: LabelArray,
+    labels_N: NDArray[np.floating],
     patients_N: NDArray[np.integer],
     *,
     has_intervals: bool,
@@ -50,7 +49,7 @@ def calibration_of(
     )
 
 
-def _bins(errors: Reliability, labels_N: LabelArray, patients_N: NDArray[np.integer]) -> list[Bin]:
+def _bins(errors: Reliability, labels_N: NDArray[np.floating], patients_N: NDArray[np.integer]) -> list[Bin]:
     """Bins with Wilson's intervals of the observed shares."""
     bins = []
     for nth, predicted in enumerate(errors.predicted.tolist()):
@@ -62,7 +61,7 @@ def _bins(errors: Reliability, labels_N: LabelArray, patients_N: NDArray[np.inte
 
 
 def _line(
-    log_odds_N: Floats, labels_N: LabelArray, patients_N: NDArray[np.integer], *, has_intervals: bool
+    log_odds_N: Floats, labels_N: NDArray[np.floating], patients_N: NDArray[np.integer], *, has_intervals: bool
 ) -> tuple[Interval, Interval]:
     """Calibration slope, and calibration in the large.
 
@@ -105,7 +104,7 @@ def _first(
 
 
 def _observed_expected(
-    probability_N: Floats, labels_N: LabelArray, patients_N: NDArray[np.integer], *, has_interval: bool
+    probability_N: Floats, labels_N: NDArray[np.floating], patients_N: NDArray[np.integer], *, has_interval: bool
 ) -> Interval:
     """Number of positives over the sum of the probabilities, with an interval over patients on the log scale.
 

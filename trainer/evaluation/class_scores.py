@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.document import FEWEST, Classes, Proportion
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.proportions import share_of
 
 
 def class_scores(
     log_odds_NK: NDArray[np.floating],
-    labels_NK: LabelArray,
+    labels_NK: NDArray[np.floating],
     patients_N: NDArray[np.integer],
     findings: Sequence[str],
     positive_class: str,

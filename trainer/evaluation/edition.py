@@ -6,6 +6,8 @@ An edition is recognised by these rows. The lists of the published 70/10/20 spli
 import hashlib
 from typing import Final
 
+import numpy as np
+
 from trainer.data.labels import FINDINGS, LabelTable
 
 _BYTES: Final = 4
@@ -37,7 +39,10 @@ def is_known_by_rows(table: LabelTable) -> bool:
 
 def _rows_of_each(table: LabelTable) -> tuple[int, int]:
     """How many rows are as only in 2017, and as only in 2020."""
-    digests = [_digest(name, labels.tobytes()) for name, labels in zip(table.images, table.labels_NK, strict=True)]
+    digests = [
+        _digest(name, labels.tobytes())
+        for name, labels in zip(table.images, table.labels_NK.astype(np.uint8), strict=True)
+    ]
     return sum(digest in _AS_IN_2017 for digest in digests), sum(digest in _AS_IN_2020 for digest in digests)
 
 

@@ -30,7 +30,6 @@ from trainer.evaluation.document import (
     unit_of,
 )
 from trainer.evaluation.finding_scores import finding_scores
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats, auroc_per_finding, probability
 from trainer.evaluation.mined import MinedLabels, mined_findings
@@ -49,7 +48,7 @@ class EvaluationRequest:
     model: str
     log_odds_NK: NDArray[np.floating]
     """Uncalibrated."""
-    labels_NK: LabelArray
+    labels_NK: NDArray[np.floating]
     patients_N: NDArray[np.integer]
     findings: Sequence[str]
     data: Data

@@ -14,7 +14,6 @@ from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrated, Calibrator, calibrated, fit, for_findings, thresholds_of
 from trainer.evaluation.document import CohortPart, Data, Evaluation, Shortcut
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate, name_order
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.mined import MinedLabels
@@ -31,7 +30,7 @@ class SplitPredictions:
     images: tuple[str, ...]
     log_odds_NK: Floats
     """Uncalibrated."""
-    labels_NK: LabelArray
+    labels_NK: NDArray[np.floating]
     patients_N: NDArray[np.int64]
     """Numbered over the whole data set, so that a patient has the same number in every split."""
     probabilities_NK: Floats | None = None

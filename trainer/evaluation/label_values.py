@@ -3,12 +3,10 @@
 A label is 1, 0, NaN where it is unknown, or a fraction where readers disagree. Shapes: N images, K findings.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-LabelArray = NDArray[np.bool_ | np.number[Any]]
 
 KnownRows = NDArray[np.intp] | slice
 """Rows of an array; a slice of all of them where every label is known, so that nothing is copied."""
@@ -17,18 +15,18 @@ POSITIVE_FROM: Final = 0.5
 """Lowest fraction that counts as positive: half of the readers or more."""
 
 
-def binary(labels: LabelArray) -> NDArray[np.float32]:
+def binary(labels: NDArray[np.floating]) -> NDArray[np.float32]:
     """1 for positives, 0 for negatives, NaN for unknown labels, in the same shape; of fractions, those from 0.5 on are positive."""
     values: NDArray[np.float32] = np.where(np.isnan(labels), np.nan, labels >= POSITIVE_FROM).astype(np.float32)
     return values
 
 
-def known_rows(labels_N: LabelArray) -> KnownRows:
+def known_rows(labels_N: NDArray[np.floating]) -> KnownRows:
     """Rows of a finding's known labels."""
     is_unknown_N = np.isnan(labels_N)
     return np.flatnonzero(~is_unknown_N) if is_unknown_N.any() else slice(None)
 
 
-def fractions(labels_NK: LabelArray) -> int:
+def fractions(labels_NK: NDArray[np.floating]) -> int:
     """Number of labels between 0 and 1."""
     return int(((labels_NK > 0) & (labels_NK < 1)).sum())

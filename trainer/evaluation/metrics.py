@@ -10,8 +10,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.label_values import LabelArray
-
 Z_95: Final = 1.959963984540054
 """97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals."""
 
@@ -37,7 +35,9 @@ class Groups:
         return bool(self.positive_G.sum() > 0 and self.negative_G.sum() > 0 and not np.isnan(self.score_G).any())
 
 
-def groups(scores_N: NDArray[np.floating], labels_N: LabelArray, weights_N: NDArray[Any] | None = None) -> Groups:
+def groups(
+    scores_N: NDArray[np.floating], labels_N: NDArray[np.number | np.bool_], weights_N: NDArray[Any] | None = None
+) -> Groups:
     """Group the images by score; a weight counts as that many images."""
     score_G, group_N = np.unique(scores_N, return_inverse=True)
     weight_N = np.ones(len(scores_N)) if weights_N is None else weights_N
@@ -52,7 +52,7 @@ def groups(scores_N: NDArray[np.floating], labels_N: LabelArray, weights_N: NDAr
 
 def auroc(
     scores_N: NDArray[np.floating],
-    labels_N: LabelArray,
+    labels_N: NDArray[np.number | np.bool_],
     weights_N: NDArray[Any] | None = None,
 ) -> float:
     """Probability that a positive scores above a negative, ties counting half; nan when a class is absent or a score is nan.
@@ -69,7 +69,7 @@ def auroc(
 
 def auprc(
     scores_N: NDArray[np.floating],
-    labels_N: LabelArray,
+    labels_N: NDArray[np.number | np.bool_],
     weights_N: NDArray[Any] | None = None,
 ) -> float:
     """Average precision: the precision at each score, weighted by the gain of recall; nan as for `auroc`.
@@ -85,13 +85,13 @@ def auprc(
     return float((precision_G * by_score.positive_G[::-1]).sum() / found_G[-1])
 
 
-def auroc_per_finding(scores_NK: NDArray[np.floating], labels_NK: LabelArray) -> Floats:
+def auroc_per_finding(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.floating]) -> Floats:
     """AUROC of each finding, shape K; nan where undefined."""
     columns = zip(scores_NK.T, labels_NK.T, strict=True)
     return np.array([auroc(scores_N, labels_N) for scores_N, labels_N in columns], dtype=np.float64)
 
 
-def auprc_per_finding(scores_NK: NDArray[np.floating], labels_NK: LabelArray) -> Floats:
+def auprc_per_finding(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.floating]) -> Floats:
     """Average precision of each finding, shape K; nan where undefined."""
     columns = zip(scores_NK.T, labels_NK.T, strict=True)
     return np.array([auprc(scores_N, labels_N) for scores_N, labels_N in columns], dtype=np.float64)
@@ -103,7 +103,7 @@ def mean_defined(values_K: Floats) -> float:
     return float(defined.mean()) if len(defined) else float("nan")
 
 
-def binary_cross_entropy(logits_NK: NDArray[np.floating], labels_NK: LabelArray) -> float:
+def binary_cross_entropy(logits_NK: NDArray[np.floating], labels_NK: NDArray[np.floating]) -> float:
     """Mean over images and findings, in nats; nan without images."""
     if logits_NK.size == 0:
         return float("nan")
@@ -137,7 +137,7 @@ def log_odds(probability_N: NDArray[np.floating]) -> Floats:
     return odds
 
 
-def brier(probability_N: NDArray[np.floating], labels_N: LabelArray) -> float:
+def brier(probability_N: NDArray[np.floating], labels_N: NDArray[np.floating]) -> float:
     """Mean squared error of the probabilities; nan without images. Source: Brier 1950."""
     return float(np.mean((probability_N - labels_N) ** 2)) if len(labels_N) else float("nan")
 
@@ -162,7 +162,9 @@ class Reliability:
         return float((np.abs(self.predicted - self.observed) * self.count).sum() / self.count.sum())
 
 
-def reliability(probability_N: NDArray[np.floating], labels_N: LabelArray, bins: int = CALIBRATION_BINS) -> Reliability:
+def reliability(
+    probability_N: NDArray[np.floating], labels_N: NDArray[np.floating], bins: int = CALIBRATION_BINS
+) -> Reliability:
     """Predicted and observed frequencies by bin; the last bin includes probability 1."""
     position_N = np.minimum((probability_N * bins).astype(np.int64), bins - 1)
     _, bin_N, count = np.unique(position_N, return_inverse=True, return_counts=True)
@@ -211,7 +213,7 @@ class Confusion:
         return 2 * self.true_positives / (2 * self.true_positives + self.false_positives + self.false_negatives)
 
 
-def confusion(scores_N: NDArray[np.floating], labels_N: LabelArray, threshold: float) -> Confusion:
+def confusion(scores_N: NDArray[np.floating], labels_N: NDArray[np.floating], threshold: float) -> Confusion:
     """Confusion matrix when scores at or above the threshold count as positive."""
     predicted_N, positive_N = scores_N >= threshold, labels_N > 0
     return Confusion(
@@ -241,7 +243,7 @@ def wilson(value: float, size: float) -> tuple[float, float]:
     return (0.0 if value == 0 else low), (1.0 if value == 1 else high)
 
 
-def class_cross_entropy(log_odds_NK: NDArray[np.floating], labels_NK: LabelArray) -> float:
+def class_cross_entropy(log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.floating]) -> float:
     """Mean over images of the negative log-probability of the true class, in nats, for single-label images; nan without images."""
     if log_odds_NK.size == 0:
         return float("nan")

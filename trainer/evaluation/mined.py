@@ -6,11 +6,11 @@ Shapes: N images, K findings.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainer.evaluation.bootstrap import auroc_resampled, mean_over_findings
 from trainer.evaluation.document import MinedFinding
 from trainer.evaluation.intervals import auroc_intervals, difference_interval
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metrics import auroc_per_finding, mean_defined
 from trainer.evaluation.sample import Sample, patient_count
 
@@ -21,7 +21,7 @@ class MinedLabels:
 
     findings: tuple[str, ...]
     """Those of the evaluated findings that are text-mined as well."""
-    labels_NK: LabelArray
+    labels_NK: NDArray[np.floating]
 
 
 def mined_findings(mined: MinedLabels, sample: Sample) -> list[MinedFinding]:

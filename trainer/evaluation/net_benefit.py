@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from trainer.evaluation.bootstrap import Resamples, percentiles, sums
 from trainer.evaluation.document import Curve, curve
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metrics import Floats
 
 THRESHOLDS: Final[Floats] = np.concatenate([np.linspace(0.0, 0.1, 21), np.linspace(0.11, 0.99, 89)])
@@ -21,7 +20,7 @@ _ODDS_X: Final[Floats] = THRESHOLDS / (1 - THRESHOLDS)
 
 def net_benefit(
     probability_N: Floats,
-    labels_N: LabelArray,
+    labels_N: NDArray[np.floating],
     patients_N: NDArray[np.integer],
     resamples: Resamples,
     *,

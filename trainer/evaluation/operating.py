@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metrics import Floats, Groups, groups
 
 RULES: Final = ("youden", "best_f1", "specificity_90", "specificity_95")
@@ -26,7 +25,7 @@ RULE_TITLES: Final = {
 _SPECIFICITY: Final = {"specificity_90": 0.90, "specificity_95": 0.95}
 
 
-def thresholds(scores_N: NDArray[np.floating], labels_N: LabelArray) -> dict[str, float]:
+def thresholds(scores_N: NDArray[np.floating], labels_N: NDArray[np.floating]) -> dict[str, float]:
     """The threshold of each rule: the lowest score that counts as positive, one of the given scores.
 
     Empty when a class is absent. A specificity that no threshold reaches is left out, as when too many negatives share

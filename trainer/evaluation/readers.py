@@ -55,7 +55,7 @@ def read(path: Path, mined: LabelTable, columns: Collection[str]) -> LabelTable:
     _, header = next(table, (0, []))
     position = {name: header.index(name) for name in columns}
     set_column = next((number for number, name in enumerate(header) if name.casefold() == SET.casefold()), None)
-    labels_NK = np.zeros((len(mined), len(position)), np.uint8)
+    labels_NK = np.zeros((len(mined), len(position)), np.float32)
     split_N = np.full(len(mined), -1, np.int8)
     problems = [f"column `{name}` more than once" for name in position if header.count(name) > 1]
     for row, (line, cells) in enumerate(table):

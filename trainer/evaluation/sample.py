@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from trainer.evaluation.bootstrap import Resampled, Resamples
 from trainer.evaluation.calibration import Calibrated
 from trainer.evaluation.document import FEWEST
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metrics import Floats
 
 
@@ -28,7 +27,7 @@ class Sample:
     probability_NK: Floats
     """Uncalibrated."""
     calibrated: Calibrated | None
-    labels_NK: LabelArray
+    labels_NK: NDArray[np.floating]
     patients_N: NDArray[np.int64]
     """Numbers from 0 without gaps."""
     unit: str
@@ -68,6 +67,6 @@ class PatientCount:
         return f"only {fewer} {unit}{'s' * (fewer > 1)} {which} it"
 
 
-def patient_count(labels_N: LabelArray, patients_N: NDArray[np.integer]) -> PatientCount:
+def patient_count(labels_N: NDArray[np.floating], patients_N: NDArray[np.integer]) -> PatientCount:
     is_positive_N = labels_N > 0
     return PatientCount(len(np.unique(patients_N[is_positive_N])), len(np.unique(patients_N[~is_positive_N])))

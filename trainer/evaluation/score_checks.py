@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.document import Interval
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metrics import Floats, groups
 
 _INVERTED: Final = 0.4
@@ -30,7 +29,7 @@ _SUM_TOLERANCE: Final = 1e-3
 
 
 def score_notes(
-    findings: Sequence[str], scores_NK: NDArray[np.floating], labels_NK: LabelArray, auroc: Sequence[Interval]
+    findings: Sequence[str], scores_NK: NDArray[np.floating], labels_NK: NDArray[np.floating], auroc: Sequence[Interval]
 ) -> list[str]:
     """Notes about scores of at least two images; `auroc` are those of the findings."""
     if len(scores_NK) < 2:
@@ -44,7 +43,7 @@ def score_notes(
 
 
 def _rounded(
-    findings: Sequence[str], scores_NK: NDArray[np.floating], labels_NK: LabelArray, varied: Sequence[int]
+    findings: Sequence[str], scores_NK: NDArray[np.floating], labels_NK: NDArray[np.floating], varied: Sequence[int]
 ) -> list[str]:
     tied = {k: _tied_pairs(scores_NK[:, k], labels_NK[:, k]) for k in varied}
     many = {k: share for k, share in tied.items() if share >= _TIED}
@@ -61,7 +60,7 @@ def _rounded(
     ]
 
 
-def _tied_pairs(scores_N: NDArray[np.floating], labels_N: LabelArray) -> float:
+def _tied_pairs(scores_N: NDArray[np.floating], labels_N: NDArray[np.floating]) -> float:
     """Share of the pairs of a positive and a negative image that have the same score; 0 without pairs."""
     by_score = groups(scores_N, labels_N)
     pairs = by_score.positive_G.sum() * by_score.negative_G.sum()
@@ -89,7 +88,7 @@ def _inverted(findings: Sequence[str], auroc: Sequence[Interval]) -> list[str]:
     return [f"AUROC is far below 0.5, so scores may be inverted or of another finding: {', '.join(below)}"]
 
 
-def is_exclusive(labels_NK: LabelArray) -> bool:
+def is_exclusive(labels_NK: NDArray[np.floating]) -> bool:
     """Whether every image has exactly one of at least two labels."""
     return labels_NK.shape[1] > 1 and bool((labels_NK.sum(axis=1) == 1).all())
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from trainer.evaluation.calibration import Calibrated
 from trainer.evaluation.class_scores import proportion_of
 from trainer.evaluation.document import Proportion
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metrics import (
     auroc_per_finding,
     binary_cross_entropy,
@@ -70,7 +69,7 @@ class Scores:
 
 def score(
     log_odds_NK: LogOdds,
-    labels_NK: LabelArray,
+    labels_NK: NDArray[np.floating],
     patients_N: NDArray[np.integer],
     findings: Sequence[str],
     *,

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.document import Shortcut
-from trainer.evaluation.label_values import LabelArray
 from trainer.evaluation.metrics import auroc_per_finding
 
 
-def shortcuts(sizes_N2: NDArray[np.integer], labels_NK: LabelArray, findings: Sequence[str]) -> list[Shortcut]:
+def shortcuts(
+    sizes_N2: NDArray[np.integer], labels_NK: NDArray[np.floating], findings: Sequence[str]
+) -> list[Shortcut]:
     """AUROC of the original image's pixel count and aspect ratio for each finding; empty where all images have one size.
 
     `sizes_N2` is width and height; unreadable images, which have no size, are ignored.
@@ -30,7 +31,9 @@ def shortcuts(sizes_N2: NDArray[np.integer], labels_NK: LabelArray, findings: Se
     return [_shortcut(name, value_N, labels_NK, findings) for name, value_N in values.items()]
 
 
-def _shortcut(name: str, value_N: NDArray[np.float64], labels_NK: LabelArray, findings: Sequence[str]) -> Shortcut:
+def _shortcut(
+    name: str, value_N: NDArray[np.float64], labels_NK: NDArray[np.floating], findings: Sequence[str]
+) -> Shortcut:
     auroc_K = auroc_per_finding(np.repeat(value_N[:, None], len(findings), axis=1), labels_NK)
     best_K = np.maximum(auroc_K, 1 - auroc_K)
     return Shortcut(

@@ -79,7 +79,7 @@ def wanted(choice: Choice, source: Source) -> tuple[bool, str]:
 
 
 def mistakes(
-    log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.integer], *, classes: bool, most: int = MOST
+    log_odds_NK: NDArray[np.floating], labels_NK: NDArray[np.floating], *, classes: bool, most: int = MOST
 ) -> list[Mistake]:
     """The most confident errors.
 
@@ -111,7 +111,7 @@ def make(
     *,
     names: Sequence[str],
     log_odds_NK: NDArray[np.floating],
-    labels_NK: NDArray[np.integer],
+    labels_NK: NDArray[np.floating],
     findings: Sequence[str],
     classes: bool,
     record_of: Callable[[int], Gray],

@@ -47,7 +47,7 @@ class PredictedSplit:
     rows_N: NDArray[np.int64]
     """Rows of the data set."""
     log_odds_NK: NDArray[np.float64]
-    labels_NK: NDArray[np.uint8]
+    labels_NK: NDArray[np.floating]
     patients_N: NDArray[np.int64]
 
 

@@ -59,7 +59,7 @@ def label_weights(
     table: LabelTable, train_rows: Rows, *, seed: int, global_batch: int, world: int, on: torch.device
 ) -> LabelWeights | None:
     """Weights for training on these rows; None where all their labels are known, and the loss is a plain mean."""
-    known_NK = table.known_NK()
+    known_NK = table.known()
     if known_NK[train_rows].all():
         return None
     return LabelWeights(

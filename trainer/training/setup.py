@@ -230,7 +230,7 @@ def _assembled(
             findings=len(table.findings),
             mode=workers.mode,
         ),
-        labels_NK=torch.from_numpy(np.nan_to_num(table.labels_NK.astype(np.float32))).to(workers.on),
+        labels_NK=torch.from_numpy(np.nan_to_num(table.labels_NK)).to(workers.on),
         label_weights=label_weights(
             table,
             images.rows["train"],

@@ -23,7 +23,7 @@ def with_unknown(share=0.4):
     labels_NK = drawn.integers(0, 2, (IMAGES, FINDINGS)).astype(np.float32)
     labels_NK[drawn.random(labels_NK.shape) < 0.1] = 0.25
     labels_NK[drawn.random(labels_NK.shape) < share] = np.nan
-    return table(range(IMAGES), labels_NK, dtype=np.float32)
+    return table(range(IMAGES), labels_NK)
 
 
 def weights_of(labels, world):
@@ -54,8 +54,7 @@ def by_ranks(network, x_NF, labels, world, epoch, step):
         samples_N = torch.from_numpy(training_batches(order, rank=rank, world=world, first_step=0)[step])
         network.zero_grad()
         finding_loss(network(x_NF[samples_N]), y_NK[samples_N], weights.of(samples_N, epoch, step)).backward()
-        for total, gradient in zip(sums, gradients(network), strict=True):
-            total += gradient / world
+        sums = [total + gradient / world for total, gradient in zip(sums, gradients(network), strict=True)]
     return sums
 
 
@@ -77,7 +76,7 @@ def test_steps_weigh_their_own_number_of_known_labels_also_when_the_epoch_is_res
     labels = with_unknown()
     weights, resumed = weights_of(labels, 2), weights_of(labels, 2)
     order = training_order(ROWS, seed=SEED, epoch=1, global_batch=BATCH)
-    known_N = labels.known_NK().sum(axis=1)
+    known_N = labels.known().sum(axis=1)
     counts = [int(known_N[samples].sum()) for samples in order]
     assert len(set(counts)) > 1
     every = torch.arange(IMAGES)
@@ -88,7 +87,7 @@ def test_steps_weigh_their_own_number_of_known_labels_also_when_the_epoch_is_res
 
 
 def test_a_step_without_a_known_label_has_no_loss_and_gradients_of_exactly_zero():
-    labels = table(range(IMAGES), np.full((IMAGES, FINDINGS), np.nan), dtype=np.float32)
+    labels = table(range(IMAGES), np.full((IMAGES, FINDINGS), np.nan))
     network, x_NF = nn.Linear(5, FINDINGS), torch.randn(IMAGES, 5)
     samples_N = torch.arange(1, 9)
     y_NK = torch.zeros(8, FINDINGS)
@@ -101,9 +100,9 @@ def test_a_step_without_a_known_label_has_no_loss_and_gradients_of_exactly_zero(
 def test_images_outside_training_do_not_make_its_labels_unknown():
     labels_NK = np.ones((IMAGES, FINDINGS), np.float32)
     labels_NK[0] = np.nan
-    assert weights_of(table(range(IMAGES), labels_NK, dtype=np.float32), 1) is None
+    assert weights_of(table(range(IMAGES), labels_NK), 1) is None
     labels_NK[1, 0] = np.nan
-    assert weights_of(table(range(IMAGES), labels_NK, dtype=np.float32), 1) is not None
+    assert weights_of(table(range(IMAGES), labels_NK), 1) is not None
 
 
 def test_loss_without_weights_is_the_plain_mean_bit_for_bit():
