@@ -112,7 +112,7 @@ def _deal_rows(table: LabelTable, rows: NDArray[np.int64], shares: Sequence[Frac
 
     has_PK = np.zeros((len(members), len(table.findings) + 1), dtype=np.bool_)
     has_PK[:, -1] = True  # a column that all patients have: dealing it last gives the splits their sizes
-    image, finding = table.labels_NK[rows].nonzero()
+    image, finding = table.positive()[rows].nonzero()
     has_PK[patient_N[image], finding] = True
     split_P = np.empty(len(members), dtype=np.int64)
     split_P[order_P] = _stratify(has_PK[order_P], shares)

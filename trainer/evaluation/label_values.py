@@ -3,16 +3,13 @@
 A label is 1, 0, NaN where it is unknown, or a fraction where readers disagree. Shapes: N images, K findings.
 """
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.labels import POSITIVE_FROM
+
 KnownRows = NDArray[np.intp] | slice
 """Rows of an array; a slice of all of them where every label is known, so that nothing is copied."""
-
-POSITIVE_FROM: Final = 0.5
-"""Lowest fraction that counts as positive: half of the readers or more."""
 
 
 def binary(labels: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -130,11 +130,11 @@ def _with_findings(table: LabelTable, trained: LoadedModel, data: str) -> LabelT
         )
     columns = [table.findings.index(name) for name in common]
     chosen = replace(table, findings=common, labels_NK=table.labels_NK[:, columns])
-    bad = int((chosen.labels_NK.sum(axis=1) != 1).sum()) if trained.loss == "cross_entropy" else 0
+    bad = int((~chosen.has_one_label()).sum()) if trained.loss == "cross_entropy" else 0
     if bad:
         raise InputError(
             f"cannot evaluate `{trained.origin}` on `{data}`: it predicts one class per image, but {bad:,} of {len(table):,} "
-            "images have several labels or none",
+            "images have several labels, unknown ones or none",
             hint="evaluate it on a data set with one folder per class",
         )
     return chosen
