@@ -24,6 +24,8 @@ from trainer.evaluation.document import (
     Reference,
     decimals,
     extent,
+    has_unknown,
+    known_images,
     rows_of_classes,
     unit_of,
 )
@@ -76,10 +78,12 @@ def _comparable(evaluation: Evaluation) -> list[Reference]:
 
 
 def _scores(evaluation: Evaluation) -> str:
-    header = ["", "positives", "prevalence", "AUROC", "AUPRC"]
+    has_n = has_unknown(evaluation)
+    header = ["", *["n"] * has_n, "positives", "prevalence", "AUROC", "AUPRC"]
     rows = [
         [
             finding["name"],
+            *[f"{known_images(evaluation, finding):,}"] * has_n,
             f"{finding['positives']:,}",
             f"{100 * finding['prevalence']:.2f} %",
             in_brackets(finding["auroc"]),
@@ -88,8 +92,9 @@ def _scores(evaluation: Evaluation) -> str:
         for finding in evaluation["findings"]
     ]
     means = [in_brackets(evaluation[key]) for key in ("mean_auroc", "mean_auprc")]
-    rows.append(["mean", "", "", *means])
-    return aligned([header, *rows], left=(0, 3, 4))
+    rows.append(["mean", *[""] * (len(header) - 3), *means])
+    table = aligned([header, *rows], left=(0, len(header) - 2, len(header) - 1))
+    return f"{table}\nn: images where the finding's label is known" if has_n else table
 
 
 def _cohort(evaluation: Evaluation) -> str:
@@ -233,8 +238,9 @@ def _bins(evaluation: Evaluation) -> str:
     widths = {finding["raw"].get("width") for finding in evaluation["findings"]} - {None}
     if not widths:
         return ""
-    count = round(1 / min(filter(None, widths)))
-    return f", ECE in {count:,} bin{'s' * (count > 1)}"
+    counts = sorted({round(1 / width) for width in filter(None, widths)})
+    few = f"{counts[0]:,} to " if len(counts) > 1 else ""
+    return f", ECE in {few}{counts[-1]:,} bin{'s' * (counts[-1] > 1)}"
 
 
 def _errors(calibration: Calibration | None) -> list[str]:
@@ -367,7 +373,8 @@ def as_csv(evaluation: Evaluation) -> str:
     published = _comparable(evaluation)
     rules = [rule for rule in RULES if any(rule in finding["operating_points"] for finding in evaluation["findings"])]
     split = evaluation["data"]["split"]
-    header = ["finding", "images", "positives", "prevalence", "positive_patients", "negative_patients", "no_interval"]
+    header = ["finding", "images", "known", "positives", "prevalence", "positive_patients", "negative_patients"]
+    header.append("no_interval")
     header += [f"{score}{bound}" for score in ("auroc", "auprc") for bound in _BOUNDS]
     header += ["ece", "brier", "ece_calibrated", "brier_calibrated"]
     header += [f"{name}{bound}" for name in _LINE for bound in _BOUNDS]
@@ -408,6 +415,7 @@ def _csv_rows(
         row: list[str | float | None] = [
             finding["name"],
             evaluation["data"]["images"],
+            known_images(evaluation, finding),
             finding["positives"],
             finding["prevalence"],
             finding.get("positive_patients"),
@@ -464,7 +472,7 @@ def _mean_row(
     return [
         "mean",
         evaluation["data"]["images"],
-        *([None] * 4),
+        *([None] * 5),
         mean_too_few(evaluation),
         *means,
         *blank,
