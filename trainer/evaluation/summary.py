@@ -79,12 +79,11 @@ def _comparable(evaluation: Evaluation) -> list[Reference]:
 
 def _scores(evaluation: Evaluation) -> str:
     has_n = has_unknown(evaluation)
-    header = ["", *["n"] * has_n, "positives", "prevalence", "AUROC", "AUPRC"]
+    header = ["", "positives/n" if has_n else "positives", "prevalence", "AUROC", "AUPRC"]
     rows = [
         [
             finding["name"],
-            *[f"{known_images(evaluation, finding):,}"] * has_n,
-            f"{finding['positives']:,}",
+            f"{finding['positives']:,}{f'/{known_images(evaluation, finding):,}' if has_n else ''}",
             f"{100 * finding['prevalence']:.2f} %",
             in_brackets(finding["auroc"]),
             in_brackets(finding["auprc"]),
@@ -92,8 +91,8 @@ def _scores(evaluation: Evaluation) -> str:
         for finding in evaluation["findings"]
     ]
     means = [in_brackets(evaluation[key]) for key in ("mean_auroc", "mean_auprc")]
-    rows.append(["mean", *[""] * (len(header) - 3), *means])
-    table = aligned([header, *rows], left=(0, len(header) - 2, len(header) - 1))
+    rows.append(["mean", "", "", *means])
+    table = aligned([header, *rows], left=(0, 3, 4))
     return f"{table}\nn: images where the finding's label is known" if has_n else table
 
 

@@ -207,9 +207,10 @@ def test_fractions_count_as_positive_from_a_half_on_and_that_is_said(full):
 def test_tables_csv_and_card_have_n_where_labels_are_unknown(partly, full):
     found = assessed(partly)
     known = f"{known_images(found, found['findings'][0]):,}"
+    positives = f"{found['findings'][0]['positives']}/{known}"
     head, row = (line.split() for line in as_table(found).split("\n\n")[1].splitlines()[:2])
-    assert head[:2] == ["n", "positives"]
-    assert row[:2] == ["A", known]
+    assert head[:2] == ["positives/n", "prevalence"]
+    assert row[:2] == ["A", positives]
     header, *rows = (line.split(",") for line in as_csv(found).splitlines())
     assert [row[header.index("known")] for row in rows] == [known, str(found["findings"][1]["known"]), "0", ""]
     assert [row[header.index("images")] for row in rows] == [str(N)] * 4
