@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import flag_of
-from trainer.data.finding_names import similar
+from trainer.data.finding_names import same_finding, similar
 from trainer.data.label_values import UNCERTAIN
 from trainer.data.labels import LabelTable
 from trainer.errors import InputError, listing, on_one_line
@@ -209,13 +209,23 @@ def _suggested(name: str, findings: Sequence[str]) -> str:
     return f"findings of the data set are {', '.join(map(on_one_line, findings))}"
 
 
+def _renaming(name: str, findings: Sequence[str]) -> str:
+    """How to get a finding of this name, where the data set has it under another one."""
+    other = [each for each in findings if same_finding(name, each)]
+    if len(other) == 1:
+        return (
+            f'the data set calls it {on_one_line(other[0])}; --rename "{on_one_line(f"{name}={other[0]}")}" renames it'
+        )
+    return _suggested(name, findings)
+
+
 def _chosen(table: LabelTable, choices: LabelChoices) -> LabelTable:
     names = choices.chosen_findings()
     if names is None:
         return table
     missing = [name for name in names if name not in table.findings]
     if missing:
-        what = [f"`{name}`: {_suggested(name, table.findings)}" for name in missing]
+        what = [f"`{name}`: {_renaming(name, table.findings)}" for name in missing]
         raise InputError(
             f"cannot choose findings: {len(missing)} of them are not in the data set, got `{choices.findings}` "
             f"(from `--findings`){listing(what)}",

@@ -130,6 +130,8 @@ class Curve(TypedDict):
 class _FindingLater(TypedDict, total=False):
     """Keys of format 2."""
 
+    known: int
+    """Images where its label is known, on which it is evaluated. Absent in earlier versions: all images."""
     positive_patients: int
     negative_patients: int
     """Patients with at least one image with, and without it; images, where patients are unknown."""
@@ -147,6 +149,7 @@ class Finding(_FindingLater):
     name: str
     positives: int
     prevalence: float
+    """Share of positives among the known labels; 0 without any."""
     auroc: Interval
     auprc: Interval
     raw: Calibration
@@ -293,7 +296,14 @@ class CohortCell(TypedDict):
     """Where it is not shown because it has fewer patients than this."""
 
 
-class CohortPart(TypedDict):
+class _CohortLater(TypedDict, total=False):
+    """Keys missing in documents of earlier versions."""
+
+    known: dict[str, int]
+    """Images where the label of each finding is known. Absent in earlier versions: all images."""
+
+
+class CohortPart(_CohortLater):
     """Images and patients of one split."""
 
     part: str
@@ -402,6 +412,17 @@ def scale_of_thresholds(evaluation: "Evaluation") -> str:
     """The probabilities that thresholds apply to, in words."""
     when = "after" if evaluation.get("scale") == "calibrated" else "before"
     return f"probabilities {when} calibration"
+
+
+def known_images(evaluation: "Evaluation", finding: Finding) -> int:
+    """Images on which a finding is evaluated: those where its label is known."""
+    return finding.get("known", evaluation["data"]["images"])
+
+
+def has_unknown(evaluation: "Evaluation") -> bool:
+    """Whether a label of an evaluated image is unknown."""
+    images = evaluation["data"]["images"]
+    return any(known_images(evaluation, finding) < images for finding in evaluation["findings"])
 
 
 def extent(data: Data) -> str:

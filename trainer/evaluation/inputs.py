@@ -14,6 +14,7 @@ from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrated, Calibrator, calibrated, fit, for_findings, thresholds_of
 from trainer.evaluation.document import CohortPart, Data, Evaluation, ExternalTest, Shortcut
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate, name_order
+from trainer.evaluation.label_values import binary
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.mined import MinedLabels
@@ -149,9 +150,8 @@ def with_context(evaluation: Evaluation, external: ExternalTest | None, label_po
 
 
 def _check_scorable(scored: SplitPredictions, labels: str) -> None:
-    positive_K = (scored.labels_NK > 0).sum(axis=0)
-    total = len(scored.labels_NK)
-    if not ((positive_K > 0) & (positive_K < total)).any():
+    labels_NK, total = binary(scored.labels_NK), len(scored.labels_NK)
+    if not ((labels_NK == 1).any(axis=0) & (labels_NK == 0).any(axis=0)).any():
         raise InputError(
             "cannot evaluate: no finding has both positive and negative images, "
             f"got {total:,} image{'s' * (total != 1)} (from `{labels}`)",

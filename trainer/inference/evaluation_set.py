@@ -167,11 +167,11 @@ def _with_findings(
         joined(table.labels_NK[:, [table.findings.index(name) for name in match.labels]]) for match in found.matches
     ]
     chosen = replace(table, findings=found.names, labels_NK=np.stack(columns, axis=1))
-    bad = int((chosen.labels_NK.sum(axis=1) != 1).sum()) if is_one_class else 0
+    bad = int((~chosen.has_one_label()).sum()) if is_one_class else 0
     if bad:
         raise InputError(
             f"cannot evaluate `{trained.origin}` on `{data}`: it predicts one class per image, but {bad:,} of {len(table):,} "
-            "images have several labels or none",
+            "images have several labels, unknown ones or none",
             hint="evaluate it on a data set with one folder per class",
         )
     return found, chosen

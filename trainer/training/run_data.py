@@ -207,11 +207,13 @@ def _trainable(source: Source, config: TrainConfig, earlier: Sequence[str] | Non
     kept = [name for name in table.findings if name not in constant]
     if not kept:
         raise InputError(
-            f"cannot train on `{config.data}`: every finding is the same in all {len(table.rows('train')):,} training images",
+            f"cannot train on `{config.data}`: every finding is the same in all {len(table.rows('train')):,} training images"
+            f"{'' if table.known().all() else ' where it is known'}",
             hint="check the labels, or --split",
         )
     reporter.line(
-        f"left out, as all training images have the same value: {', '.join(map(on_one_line, constant))}; "
+        f"left out, as all training images have the same value{'' if table.known().all() else ' or an unknown one'}: "
+        f"{', '.join(map(on_one_line, constant))}; "
         f"the network has {len(kept)} outputs"
     )
     return replace(source, table=table.with_findings(kept))
