@@ -38,6 +38,7 @@ from trainer.evaluation.stated_prevalence import stated_prevalences
 from trainer.inference.evaluation_set import (
     EvaluationSet,
     Part,
+    both_of_nih,
     choices_of_run,
     evaluation_set,
     on_missing_image_of_run,
@@ -368,6 +369,8 @@ def _set_notes(trained: LoadedModel, subset: EvaluationSet) -> Iterator[str]:
     external = _external(trained, subset)
     if external is not None:
         yield f"external test: no image is of the data set that the model was trained on, {external['trained_on']}"
+    if both_of_nih(trained, subset.source):
+        yield "no external test: these images and those that the model was trained on are of ChestX-ray14"
     yield from _name_notes(subset)
     if subset.matching.labels_left:
         yield f"labels without an output of the model: {', '.join(subset.matching.labels_left)}"

@@ -19,6 +19,7 @@ from trainer.data.label_policy import joined
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source
 from trainer.data.locate import missing_images
+from trainer.data.patients import nih_patient
 from trainer.errors import InputError, listing
 from trainer.evaluation.label_file import edition_of
 from trainer.evaluation.origin import origin_of
@@ -29,6 +30,9 @@ from trainer.models.load import LoadedModel
 Part = Literal["train", "val", "test"]
 
 _SHOWN_NAMES: Final = 5
+
+_RENAMED_NIH: Final = "rsna"
+"""A layout whose images are ChestX-ray14's under new names."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +103,15 @@ def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: boo
     here = source.table.without(missing)
     found, table = _with_findings(here, trained, place.data, joins)
     known = _by_part(trained.trained_on or {})
+    original = original_names(source)
     subset = EvaluationSet(
         place,
         replace(source, table=table),
         found,
         edition_of(source),
         part,
-        trained_N=of_patients(known["train"], table.images, table.patients_N),
-        chosen_N=of_patients(known["val"], table.images, table.patients_N),
+        trained_N=of_patients(known["train"], original, table.patients_N),
+        chosen_N=of_patients(known["val"], original, table.patients_N),
         is_external=_is_external(trained, source),
         missing=len(source.table.rows(part)) - len(table.rows(part)),
         is_public=origin_of(source) is not None,
@@ -177,12 +182,25 @@ def _with_findings(
     return found, chosen
 
 
+def original_names(source: Source) -> list[str]:
+    """Names of the images, those of ChestX-ray14 where another data set has renamed its images and tells them."""
+    return [source.nih_names.get(name, name) for name in source.table.images]
+
+
 def _is_external(trained: LoadedModel, source: Source) -> bool:
     """Whether the model's run is known, and no image, and no patient that names identify, is in both data sets."""
-    if not trained.trained_on:
+    if not trained.trained_on or both_of_nih(trained, source):
         return False
-    table = source.table
-    return not of_patients(trained.trained_on.keys(), table.images, table.patients_N).any()
+    return not of_patients(trained.trained_on.keys(), original_names(source), source.table.patients_N).any()
+
+
+def both_of_nih(trained: LoadedModel, source: Source) -> bool:
+    """Whether the run's images and these are ChestX-ray14's, at least one of them under new names."""
+    layout = (trained.record or {}).get("layout")
+    if _RENAMED_NIH not in {layout, source.layout}:
+        return False
+    own = layout == _RENAMED_NIH or any(map(nih_patient, trained.trained_on or ()))
+    return own and (source.layout == _RENAMED_NIH or any(map(nih_patient, source.table.images)))
 
 
 def _by_part(trained_on: Mapping[str, str]) -> dict[str, set[str]]:
