@@ -22,6 +22,7 @@ from trainer.data.pack import DamagedPackError, Pack, attach, open_pack, pack_ke
 from trainer.data.packing import build
 from trainer.data.records import Geometry
 from trainer.errors import InputError, listing
+from trainer.label_choices import AS_READ, LabelChoices
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.progress import USUALLY_FEW
@@ -45,6 +46,9 @@ class Place:
     gray_range: str | None = None
     """Value of `--gray-range`."""
     on_missing_image: OnMissingImage = "fail"
+    choices: LabelChoices = AS_READ
+    of_run: LabelChoices | None = None
+    """Choices of a model's run, as for `read_labels`."""
 
 
 def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
@@ -60,8 +64,21 @@ def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
 def labelled(place: Place, kept_split: Mapping[str, str] | None = None) -> Source:
     """The labels of all images in a split; `kept_split` as in `read_labels`. Raises: InputError."""
     folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
-    source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list, kept_split=kept_split)
+    source = labels_of(folder, place, kept_split)
     return replace(source, table=source.table.used())
+
+
+def labels_of(folder: Path, place: Place, kept_split: Mapping[str, str] | None = None) -> Source:
+    """The labels of all images of the place, which is in this folder; as `read_labels`. Raises: InputError."""
+    return read_labels(
+        folder,
+        layout=place.layout,
+        split=place.split,
+        val_list=place.val_list,
+        kept_split=kept_split,
+        choices=place.choices,
+        of_run=place.of_run,
+    )
 
 
 def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:

@@ -11,7 +11,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Final, Literal, TypedDict
 
 from trainer.errors import InputError
-from trainer.formats.documents import checked, shown
+from trainer.formats.documents import LabelPolicy, checked, shown
 from trainer.limits import LimitError, parsed_json
 
 FORMAT: Final = 2
@@ -355,8 +355,34 @@ class Data(_Kind):
     """Number of evaluated images of patients in the training set; above 0 only when forced; None where unknown."""
 
 
+class FindingMatch(TypedDict):
+    """A finding under its names in model and data set."""
+
+    name: str
+    outputs: list[str]
+    """Outputs of the model; of several, the highest log-odds are evaluated."""
+    labels: list[str]
+    """Labels of the data set; of several, an image has the finding if it has one of them."""
+
+
+class ExternalTest(TypedDict):
+    """A test on images that are not of the data set that the model was trained on."""
+
+    trained_on: str
+    """The data set of the model's run; only its last name."""
+    matches: list[FindingMatch]
+    """Evaluated findings."""
+    outputs_without_labels: list[str]
+    labels_without_outputs: list[str]
+
+
 class _Later(TypedDict, total=False):
-    """Keys missing in documents of earlier versions."""
+    """Keys missing in documents of earlier versions, and where they say nothing."""
+
+    external: ExternalTest
+    """Absent for images of the model's own data set, and where its training images are unknown."""
+    label_policy: LabelPolicy
+    """What was done to labels before they were evaluated."""
 
     scale: Literal["raw", "calibrated"]
     """Scale of the thresholds: uncalibrated or calibrated probabilities. Absent in format 1: uncalibrated."""

@@ -30,6 +30,7 @@ from trainer.explanation.cam import class_activation_maps
 from trainer.explanation.overlay import overlay
 from trainer.explanation.placement import Placement
 from trainer.formats import tables
+from trainer.label_choices import LabelChoices
 from trainer.layout import predictions_key
 from trainer.limits import TEXT_BYTES
 from trainer.models.load import load_model, split_by_image
@@ -186,6 +187,7 @@ def _source(run: str, record: Mapping[str, Any], data: str | None) -> Source:
         split=config.get("split", "given"),
         val_list=config.get("val_list"),
         kept_split=split_by_image(open_storage(run)),
+        choices=LabelChoices.from_document(config),
     )
     table, trained = source.table.used(), record.get("identity", {}).get("findings", [])
     return replace(source, table=table.with_findings(trained) if set(trained) < set(table.findings) else table)

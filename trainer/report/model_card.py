@@ -27,7 +27,7 @@ from trainer.evaluation.document import (
 from trainer.evaluation.document import Finding as Scored
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
-from trainer.report.data_notes import data_facts, incomplete, kept_apart
+from trainer.report.data_notes import data_facts, incomplete, kept_apart, labels_in_words
 from trainer.report.formatting import (
     NONE,
     count,
@@ -172,7 +172,7 @@ def _data(record: Mapping[str, Any] | None, evaluation: Evaluation | None, state
     skipped = identity.get("skipped")
     if skipped:
         lines.append(f"{len(skipped):,} unreadable images were left out.")
-    lines += map(_cell, incomplete(record))
+    lines += map(_cell, [*labels_in_words(record), *incomplete(record)])
     facts = [[title, _cell(text)] for title, text in data_facts(record, evaluation, stated)]
     return f"{_items([*lines, terms])}\n\n{_table(['', 'data'], facts)}"
 

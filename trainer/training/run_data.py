@@ -89,6 +89,7 @@ def read_run_labels(
     if config.classes:
         positive = config.positive_class or earlier.get("positive_class") or default_positive_class(table.findings)
         identity |= {"positive_class": positive}
+    policy = source.policy
     return Labels(
         place,
         kept,
@@ -102,6 +103,7 @@ def read_run_labels(
             "not_read": list(source.look_alikes),
             "shared_patients": table.shared_patients(),
             "unidentified_patients": len(table.unidentified),
+            **({"label_policy": policy} if policy else {}),
         },
     )
 
@@ -141,6 +143,7 @@ def _place(config: TrainConfig, earlier: Mapping[str, Any]) -> Place:
         geometry=Geometry(side=config.pack_side, fit=config.pack_fit),
         cache=cache_of(config),
         gray_range=_gray_range(config, earlier),
+        choices=config.alone(),
     )
 
 

@@ -107,7 +107,7 @@ def test_views_of_the_set(tmp_path):
     """`AP_horizontal` is AP, `L` lateral."""
     views = ["PA", "AP", "AP_horizontal", "L", "COSTAL", "UNK"]
     rows = [row(n, "['normal']" if n % 2 else "['mass']", projection=views[n % 6]) for n in range(30)]
-    assert read_labels(write(tmp_path, rows)).table.views[:6] == ("PA", "AP", "AP", "LATERAL", "", "")
+    assert read_labels(write(tmp_path, rows)).views[:6] == ("PA", "AP", "AP", "LATERAL", "", "")
 
 
 @pytest.mark.parametrize("nested", [False, True])
