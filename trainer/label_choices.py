@@ -96,6 +96,10 @@ class LabelChoices:
             renamed[new] = old
         return renamed
 
+    def columns(self) -> tuple[str, ...]:
+        """Names that the user gives to findings of the data set: chosen ones, and those that are renamed or joined."""
+        return (*(self.chosen_findings() or ()), *(name for old in self.renamed().values() for name in old))
+
     def uncertain_policies(self) -> dict[str | None, float]:
         """Values of uncertain labels by finding, with the value of all others under None, where it is given; NaN is unknown.
 
