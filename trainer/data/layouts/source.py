@@ -76,7 +76,12 @@ class Request:
 
     def wants(self, finding: str) -> bool:
         """Whether the user, or the run, named this finding; for those that a layout leaves out by default."""
-        names = {*self.choices.columns(), *self.of_run.columns()}
+        chosen = (self.choices, self.of_run)
+        names = {
+            name
+            for each in chosen
+            for name in (*each.columns(), *(old for olds in each.renamed().values() for old in olds))
+        }
         return finding.casefold() in {name.casefold() for name in names}
 
 
