@@ -238,6 +238,31 @@ def test_outputs_are_joined_where_the_label_is_a_join(answers):
     assert inputs.label_policy["renamed"]["Lung Lesion"] == ["Nodule", "Mass"]
 
 
+def of_rsna(root, images, mapping):
+    """A set in RSNA's form, of these images; the mapping file tells their names in ChestX-ray14."""
+    root.mkdir()
+    rows, names = ["patientId,x,y,width,height,Target"], []
+    for number, path in enumerate(images):
+        Image.open(path).save(root / f"r{number}.png")
+        rows.append(f"r{number},,,,,{number % 2}")
+        names.append({"subset_img_id": f"r{number}", "img_id": path.name})
+    (root / "stage_2_train_labels.csv").write_text("\n".join(rows) + "\n")
+    if mapping:
+        (root / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(names))
+    return root
+
+
+def test_images_that_another_set_has_renamed_are_no_external_test(answers, finished_run, tmp_path):
+    """RSNA's images are ChestX-ray14's: with its mapping file, patients of the training set are found; without, it is said."""
+    images = sorted(finished_run.data.rglob("*.png"))[:40]
+    with pytest.raises(InputError, match="are of patients in its training set"):
+        answers(data=str(of_rsna(tmp_path / "mapped", images, mapping=True)), split="patients:10/10/80")
+    inputs = answers(data=str(of_rsna(tmp_path / "bare", images, mapping=False)), split="patients:10/10/80")
+    assert inputs.external is None
+    assert inputs.findings == ("Pneumonia",)
+    assert "no external test: these images and those that the model was trained on are of ChestX-ray14" in inputs.notes
+
+
 def test_findings_of_an_evaluation_are_chosen(answers):
     """Others are not scored, and a finding that is not there is refused."""
     inputs = answers(choices=LabelChoices(findings="Mass,Hernia"))
