@@ -31,7 +31,7 @@ from trainer.data.label_files import (
     text_lines,
     val_file,
 )
-from trainer.data.labels import FINDINGS, SPLITS, LabelTable
+from trainer.data.labels import FINDINGS, SPLITS, LabelTable, check_finding_names
 from trainer.data.split import apply_split, carve_val, check_patients, check_splits, patient_split, with_kept_split
 from trainer.errors import InputError, listing
 
@@ -117,6 +117,7 @@ def read_labels(
             f"cannot use a validation list: {reason}, got `{val_list}` (from `--val-list`)", hint="remove --val-list"
         )
     source = _read(data, entries, chosen, given=not requested, val_list=val_list)
+    check_finding_names(source.table.findings, f"`{data}`")
     kept = None if kept_split is None else with_kept_split(source.table, kept_split, given=not requested)
     if kept is not None:
         return replace(source, table=kept, unread=_unread(data, entries, chosen))
