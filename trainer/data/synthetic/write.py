@@ -131,7 +131,7 @@ def has_drawn(folder: Path, layout: str = "nih") -> bool:
         found = {name: tables.content_of(folder / name).decode() for name in names}
     except (OSError, ValueError, KeyError, TypeError, InputError):
         return False
-    if form is None or sum(text.count("\n") for text in found.values()) < images:  # also bounds what is drawn anew
+    if form is None or sum(text.count("\n") + 1 for text in found.values()) < images:  # also bounds what is drawn anew
         return False
     drawn = form.tables(Request(list(islice(exams(seed), images)), seed, side))
     return bool(found) and all(text == drawn[name] for name, text in found.items())
