@@ -217,6 +217,17 @@ def test_external_test_scores_what_model_and_data_set_have_in_common(answers, fi
     assert "labels without an output of the model: NORMAL" in document["notes"]
 
 
+def test_all_images_are_evaluated_only_of_a_set_that_the_model_was_not_trained_on(answers, tmp_path):
+    """Nothing is fitted on them: thresholds and calibration are those of the run."""
+    inputs = answers(data=str(folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"])), split="given", part="all")
+    assert len(inputs.scored.images) == 18
+    assert inputs.val is None
+    assert inputs.calibrator is not None
+    assert evaluated(inputs, resamples=5)["data"]["part"] == "all"
+    with pytest.raises(InputError, match=r"on all of .* are of patients in its training set"):
+        answers(part="all")
+
+
 def test_outputs_are_joined_where_the_label_is_a_join(answers):
     """The label of several findings: the highest log-odds of their outputs are evaluated."""
     whole = answers()
