@@ -389,5 +389,7 @@ def _name_notes(subset: EvaluationSet) -> Iterator[str]:
             )
         elif len(match.labels) > 1:
             yield f"{match.name}: an image has it if it has one of the labels {', '.join(match.labels)}"
-        elif not match.is_plain:
-            yield f"{match.outputs[0]} is evaluated on the label {match.labels[0]}"
+    others = [match for match in subset.matching.matches if match.is_renamed]
+    if others:
+        listed = ", ".join(f"{match.outputs[0]} ({match.labels[0]})" for match in others)
+        yield f"evaluated on labels of other names: {listed}"
