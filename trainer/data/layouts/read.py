@@ -10,7 +10,7 @@ import numpy as np
 from trainer.data.class_folders import directory_entries
 from trainer.data.label_files import IMAGE, LABELS, SPLIT, header_of, text_lines
 from trainer.data.label_policy import LayoutDefaults, Resolved, resolved
-from trainer.data.labels import FINDINGS, SPLITS, LabelTable
+from trainer.data.labels import FINDINGS, SPLITS, LabelTable, check_finding_names
 from trainer.data.layouts import labels_csv, nih
 from trainer.data.layouts.choose import LABEL_FILES, LAYOUTS, choose, release_folder
 from trainer.data.layouts.files import present, single_file
@@ -69,6 +69,7 @@ def read_labels(
         )
     )
     found = _resolved(chosen, raw.table, choices, of_run)
+    check_finding_names(found.table.findings, f"`{data}`")
     kept = (
         None if kept_split is None else with_kept_split(found.table, kept_split, given=not requested, carved=raw.carved)
     )
