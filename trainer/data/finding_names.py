@@ -72,9 +72,9 @@ class Match:
     """The data set's label, or those that are joined."""
 
     @property
-    def is_plain(self) -> bool:
-        """Whether both sides have one finding of the same name."""
-        return self.outputs == self.labels
+    def is_renamed(self) -> bool:
+        """Whether both sides have one finding, under different names."""
+        return len(self.outputs) == len(self.labels) == 1 and self.outputs != self.labels
 
 
 @dataclass(frozen=True)

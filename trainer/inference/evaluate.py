@@ -42,6 +42,7 @@ from trainer.inference.evaluation_set import (
     choices_of_run,
     evaluation_set,
     on_missing_image_of_run,
+    rows_of,
     split_of_run,
 )
 from trainer.label_choices import AS_READ, LabelChoices
@@ -246,7 +247,7 @@ def _stored(trained: LoadedModel, subset: EvaluationSet, tta: Tta) -> Calibrator
 
 
 def _is_fitted_on(calibrator: Calibrator, subset: EvaluationSet, part: Part) -> bool:
-    return calibrator.images_sha256 == names_sha256(_names(subset.table, subset.table.rows(part)))
+    return calibrator.images_sha256 == names_sha256(_names(subset.table, rows_of(subset.table, part)))
 
 
 def _decoded(
@@ -388,5 +389,7 @@ def _name_notes(subset: EvaluationSet) -> Iterator[str]:
             )
         elif len(match.labels) > 1:
             yield f"{match.name}: an image has it if it has one of the labels {', '.join(match.labels)}"
-        elif not match.is_plain:
-            yield f"{match.outputs[0]} is evaluated on the label {match.labels[0]}"
+    others = [match for match in subset.matching.matches if match.is_renamed]
+    if others:
+        listed = ", ".join(f"{match.outputs[0]} ({match.labels[0]})" for match in others)
+        yield f"evaluated on labels of other names: {listed}"

@@ -39,7 +39,9 @@ def test_a_model_of_nih_on_chexpert():
     by_name = {match.name: match for match in found.matches}
     assert by_name["Effusion"] == Match("Effusion", ("Effusion",), ("Pleural Effusion",))
     assert by_name["Lung Lesion"] == Match("Lung Lesion", ("Mass", "Nodule"), ("Lung Lesion",))
-    assert by_name["Edema"].is_plain
+    assert not by_name["Edema"].is_renamed
+    assert by_name["Effusion"].is_renamed
+    assert not by_name["Lung Lesion"].is_renamed
     assert set(by_name) == {
         *(
             "Atelectasis",

@@ -213,8 +213,19 @@ def test_external_test_scores_what_model_and_data_set_have_in_common(answers, fi
     assert document["external"]["labels_without_outputs"] == ["NORMAL"]
     assert len(document["external"]["outputs_without_labels"]) == 13
     assert document["notes"][0].startswith("external test: no image is of the data set that the model was trained on")
-    assert "Pneumonia is evaluated on the label PNEUMONIA" in document["notes"]
+    assert "evaluated on labels of other names: Pneumonia (PNEUMONIA)" in document["notes"]
     assert "labels without an output of the model: NORMAL" in document["notes"]
+
+
+def test_all_images_are_evaluated_only_of_a_set_that_the_model_was_not_trained_on(answers, tmp_path):
+    """Nothing is fitted on them: thresholds and calibration are those of the run."""
+    inputs = answers(data=str(folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"])), split="given", part="all")
+    assert len(inputs.scored.images) == 18
+    assert inputs.val is None
+    assert inputs.calibrator is not None
+    assert evaluated(inputs, resamples=5)["data"]["part"] == "all"
+    with pytest.raises(InputError, match=r"on all of .* are of patients in its training set"):
+        answers(part="all")
 
 
 def test_outputs_are_joined_where_the_label_is_a_join(answers):
@@ -233,7 +244,7 @@ def test_outputs_are_joined_where_the_label_is_a_join(answers):
         labels_N = inputs.scored.labels_NK[:, inputs.findings.index(name)]
         np.testing.assert_array_equal(labels_N, whole.scored.labels_NK[:, columns].max(axis=1))
     assert {"Mass", "Nodule", "Consolidation", "Fluid"}.isdisjoint(inputs.findings)
-    assert "Effusion is evaluated on the label Fluid" in inputs.notes
+    assert "evaluated on labels of other names: Effusion (Fluid)" in inputs.notes
     assert inputs.external is None
     assert inputs.label_policy["renamed"]["Lung Lesion"] == ["Nodule", "Mass"]
 
