@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from prepared_sets import (
     zipped,
 )
 
-from trainer.data.layouts import read_labels
+from trainer.data.layouts import read_labels, read_raw_labels
+from trainer.data.locate import locate_images
 from trainer.data.packs import index as pack_index
 from trainer.data.packs import prepared
 from trainer.data.packs.open_prepared import open_prepared
@@ -486,3 +488,32 @@ def test_decoder_that_dies_is_named_with_its_image(archives, tmp_path, monkeypat
     with pytest.raises(InputError, match="its decoder crashed with exit code 7") as caught:
         run(archives, tmp_path / "p", workers=1)
     assert victim in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", ["lists", "csv", "folders", "chexpert", "mimic-cxr", "padchest", "vindr", "rsna"])
+def test_every_layout_is_prepared_from_files_and_archives(tmp_path, inline, layout):  # noqa: F811
+    """Each has its own names and places of images; labels and records must be those of the original."""
+    data, archive = tmp_path / "data", tmp_path / "archive"
+    write_phantoms(data, images=30, side=32, layout=layout)
+    flags = {"split": "patients:60/20/20", "gray_range": "full"}
+    run(data, tmp_path / "p", **flags)
+    original = read_raw_labels(data, split=flags["split"])
+    expected = dict(zip(original.table.images, locate_images(original), strict=True))
+    records = records_by_name(tmp_path / "p")
+    for name, path in expected.items():
+        np.testing.assert_array_equal(records[name], to_gray_square(path, Geometry(side=SIDE, fit="crop")))
+    theirs, ours = (read_labels(place, split=flags["split"]) for place in (data, tmp_path / "p"))
+    assert ours.table.labels_sha256() == theirs.table.labels_sha256()
+    assert ours.table.split_sha256() == theirs.table.split_sha256()
+    if layout != "folders":  # they have no label files
+        images = set(expected.values())
+        members = [(path.relative_to(data).as_posix(), path.read_bytes()) for path in sorted(images)]
+        for path in data.rglob("*"):
+            if path.is_file() and path not in images:
+                (archive / path.relative_to(data)).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, archive / path.relative_to(data))
+        tarred(archive / "all.tar.gz", [(f"release/{name}", content_) for name, content_ in members])
+        run(archive, tmp_path / "q", **flags)
+        assert {name: record.tobytes() for name, record in records_by_name(tmp_path / "q").items()} == {
+            name: record.tobytes() for name, record in records.items()
+        }
