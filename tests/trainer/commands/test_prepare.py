@@ -27,9 +27,9 @@ def test_set_is_prepared_and_its_index_named_by_its_hash(data, tmp_path, capsys,
 
 
 def test_share_says_that_the_index_is_still_to_be_written(data, tmp_path, capsys, inline):  # noqa: F811
-    command = ["prepare", "--data", str(data), "--out", str(tmp_path / "p"), "--pack-side", "16", "--parts", "1/2"]
+    command = ["prepare", "--data", str(data), "--out", str(tmp_path / "p"), "--pack-side", "16", "--parts", "2/2"]
     assert main(command) == 0
-    assert capsys.readouterr().out == f"{tmp_path}/p: 30 images (share 1/2; the index is still to be written)\n"
+    assert capsys.readouterr().out == f"{tmp_path}/p: 0 images (share 2/2; the index is written after the last share)\n"
 
 
 @pytest.mark.parametrize(
