@@ -18,7 +18,9 @@ from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
 from trainer.location import expanded_words
 
-Layout = Literal["auto", "nih", "lists", "csv", "folders"]
+Layout = Literal[
+    "auto", "nih", "lists", "csv", "folders", "chexpert", "mimic-cxr", "padchest", "vindr", "rsna", "prepared"
+]
 PackFit = Literal["crop", "pad", "squash"]
 OnBadImage = Literal["fail", "skip"]
 OnMissingImage = Literal["fail", "skip"]

@@ -8,6 +8,7 @@ from typing import Final
 
 from trainer.data.directory_walk import files_in, is_folder
 from trainer.data.label_files import Rows
+from trainer.data.label_values import as_bytes
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.look_alikes import looks_like_image
 from trainer.data.patients import patient_in_name
@@ -141,7 +142,7 @@ def _add_images(
         if suffix in OTHER_IMAGES:
             rows.problems.append(f"{image}: images must be {', '.join(IMAGE_SUFFIXES[:-1])} or {IMAGE_SUFFIXES[-1]}")
         elif suffix in IMAGE_SUFFIXES and _readable(rows, "", [image]):
-            labels = bytes(name == other for other in classes)
+            labels = as_bytes(name == other for other in classes)
             rows.add(f"{split}/", image, patient_in_name(image), labels, SPLITS.index(split))
             empty.discard(folder)
         elif suffix not in IMAGE_SUFFIXES and looks_like_image(path):

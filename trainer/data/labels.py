@@ -56,6 +56,9 @@ class LabelTable:
     unidentified: frozenset[str] = frozenset()
     """Images whose patient is unknown; each counts as a patient of its own."""
 
+    views: tuple[str, ...] | None = None
+    """Projection of each image, `PA`, `AP`, `LATERAL` or empty where unknown; None where the data set does not tell."""
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -78,6 +81,7 @@ class LabelTable:
             labels_NK=self.labels_NK[used],
             split_N=self.split_N[used],
             unidentified=self.unidentified.intersection(images),
+            views=None if self.views is None else tuple(self.views[row] for row in used.tolist()),
         )
 
     def without(self, images: Collection[str]) -> "LabelTable":

@@ -1,18 +1,26 @@
-"""Where the image files of a data set are: below its folders images/, images_001/, …, or where their names say."""
+"""Where the image files of a data set are, by the placement of its layout (`trainer.data.layouts.source.Placement`)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from trainer.data.class_folders import directory_entries, unreadable_folder
+from trainer.data.class_folders import IMAGE_SUFFIXES, directory_entries, unreadable_folder
 from trainer.data.directory_walk import files_in
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import Source
+from trainer.data.layouts.source import Placement
 from trainer.data.names import Names, is_images_folder
+from trainer.data.patients import file_name
 from trainer.errors import InputError, listing
 
-_HINT: Final = "images must be in images/ or images_001/, images_002/ … of the data set, at any depth"
+_HINTS: Final[dict[Placement, str]] = {
+    "images": "images must be in images/ or images_001/, images_002/ … of the data set, at any depth",
+    "paths": "images must be where the table says, below the data set's directory",
+    "anywhere": "images must be below the data set's directory, each once, at any depth",
+    "records": "a prepared set holds records, and no image files; give the data set that it was prepared from",
+    "stems": f"images must be below the data set's directory, each once, named as in the table with {', '.join(IMAGE_SUFFIXES)}",
+}
 
 
 def locate_images(source: Source) -> list[Path]:
@@ -22,6 +30,8 @@ def locate_images(source: Source) -> list[Path]:
     """
     if source.layout == "folders":
         return [source.root / name for name in source.table.images]  # an absent one is named when it is looked up
+    _refuse_records(source)
+    default = source.root if source.placement == "paths" else source.root / "images"
     places, used = _places(source), _used(source)
     absent = [name for name in used if name not in places]
     problems = _with_other_suffixes(source, absent)
@@ -31,17 +41,37 @@ def locate_images(source: Source) -> list[Path]:
         raise InputError(
             f"cannot find the images of `{source.root}`: {len(problems)} of {len(used)} are missing or duplicated"
             f"{listing(problems)}",
-            hint=_HINT + skip,
+            hint=_HINTS[source.placement] + skip,
         )
-    return [places.get(name, [source.root / "images" / name])[0] for name in source.table.images]
+    return [places.get(name, [default / name])[0] for name in source.table.images]
+
+
+def found_images(source: Source) -> dict[str, Path]:
+    """Path of each image that has a file, in table order. Raises: InputError for those that have several."""
+    places = _places(source)
+    several = [f"{name}: {' and '.join(map(str, paths))}" for name, paths in places.items() if len(paths) > 1]
+    if several:
+        raise InputError(
+            f"cannot find the images of `{source.root}`: {len(several)} are there more than once{listing(several)}",
+            hint=_HINTS[source.placement],
+        )
+    return {name: places[name][0] for name in source.table.images if name in places}
 
 
 def missing_images(source: Source) -> list[str]:
-    """Names of the images in a split that have no file, in table order."""
-    if source.layout == "folders":
-        return [name for name in _used(source) if _is_dangling(source.root / name)]
+    """Names of the images in a split that have no file, in table order; none of a prepared set, which has their records."""
+    if source.placement == "records":
+        return []
     places = _places(source)
     return [name for name in _used(source) if name not in places]
+
+
+def _refuse_records(source: Source) -> None:
+    if source.placement == "records":
+        raise InputError(
+            f"cannot find the images of `{source.root}`: it is a prepared set, which holds records and no image files",
+            hint="give the data set that it was prepared from",
+        )
 
 
 def _is_dangling(path: Path) -> bool:
@@ -80,7 +110,15 @@ def _used(source: Source) -> list[str]:
 
 
 def _places(source: Source) -> dict[str, list[Path]]:
-    """The files of each image: those whose folders agree with its name, otherwise those of its file name."""
+    """The files of each image that is there."""
+    if source.placement == "paths":
+        paths = {name: source.root / name for name in _used(source)}
+        return {name: [path] for name, path in paths.items() if path.exists()}
+    return _named_places(source) if source.placement == "images" else _places_by_file_name(source)
+
+
+def _named_places(source: Source) -> dict[str, list[Path]]:
+    """The files of each image: those whose folders agree with its name, otherwise those of its file name or its own path."""
     names = Names(source.table.images)
     exact: dict[str, list[Path]] = {}
     other: dict[str, list[Path]] = {}
@@ -90,11 +128,29 @@ def _places(source: Source) -> dict[str, list[Path]]:
         if name is not None and not _is_dangling(path):
             agrees = f"/{place}".endswith(f"/{name}")
             (exact if agrees else other).setdefault(name, []).append(path)
-    return other | exact
+    found = other | exact
+    beside = (
+        ((name, source.root / name) for name in _used(source) if name not in found) if source.layout == "csv" else ()
+    )
+    return found | {name: [path] for name, path in beside if path.is_file()}
+
+
+def _places_by_file_name(source: Source) -> dict[str, list[Path]]:
+    """The files of each image by file name, or by what of it precedes the suffix."""
+    by_stem = source.placement == "stems"
+    name_of = {file_name(name): name for name in source.table.images}
+    places: dict[str, list[Path]] = {}
+    for path in _files(source):
+        name = name_of.get(path.stem if by_stem else path.name)
+        if name is not None and path.suffix.lower() in IMAGE_SUFFIXES and not _is_dangling(path):
+            places.setdefault(name, []).append(path)
+    return places
 
 
 def _files(source: Source) -> Iterator[Path]:
-    """Files in the folders for images, and in those that the names of images begin with."""
+    """Files in the folders where images may be, by the placement."""
+    if source.placement != "images":
+        return (path for _, path in files_in([source.root], unreadable_folder))
     named = {part for name in source.table.images for part in PurePosixPath(name).parts[:-1]}
     folders = [
         source.root / entry.rstrip("/")
@@ -106,7 +162,8 @@ def _files(source: Source) -> Iterator[Path]:
 
 def _with_other_suffixes(source: Source, absent: Sequence[str]) -> list[str]:
     """A problem for each absent image, with the file that differs from it only in its suffix, if there is one."""
-    by_stem = {path.stem: path.name for path in _files(source)} if absent else {}
+    has_others = bool(absent) and source.placement in {"images", "anywhere"}
+    by_stem = {path.stem: path.name for path in _files(source)} if has_others else {}
     nearest = [by_stem.get(PurePosixPath(name).stem) for name in absent]
     return [
         f"{name}: missing{'' if near is None else f', but there is `{near}`'}"

@@ -25,7 +25,9 @@ class Names:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names: dict[str, list[str]] = {}
-        for name in names:
+        listed = list(names)
+        self._all = frozenset(listed)
+        for name in listed:
             self._names.setdefault(file_name(name), []).append(name)
 
     def same_file(self, name: str) -> list[str]:
@@ -50,9 +52,9 @@ class Names:
 
         Only names in the form of NIH's are unique without their folders.
         """
-        same = self.same_file(name)
-        if name in same:
+        if name in self._all:
             return name
+        same = self.same_file(name)
         agreeing = self.agreeing(name)
         if not agreeing and len(same) == 1 and nih_patient(name):
             return same[0]

@@ -20,6 +20,12 @@ _MENDELEY_NAME: Final = re.compile(
 )
 """Source: Kermany et al., doi:10.17632/rscbjbr9sj: (disease)-(randomised patient ID)-(image number of this patient)."""
 
+_STUDY_FOLDERS: Final = (
+    ("chexpert", re.compile(r"(?:^|/)patient(\d{1,9})/study\d+/", re.ASCII)),
+    ("mimic", re.compile(r"(?:^|/)p(\d{8})/s\d{8}/", re.ASCII)),
+)
+"""Folders of patient and study in CheXpert and MIMIC-CXR."""
+
 _PICTURES: Final = (".png", ".jpg", ".jpeg", "")
 """Suffixes of the pneumonia set, and none; programs export DICOM files of any patient as IM-0001-0001.dcm."""
 
@@ -58,13 +64,18 @@ def nih_patient(image: str) -> str:
 
 
 def patient_in_name(image: str) -> str:
-    """The patient in a file name of NIH or of the paediatric pneumonia set, whatever its suffix; "" in others."""
-    patient = nih_patient(image)
+    """The patient in a file name of NIH or of the paediatric pneumonia set, or in a path of CheXpert or MIMIC-CXR; "" in others."""
+    patient = nih_patient(image) or _patient_of_folder(image)
     stem, suffix = _stem_and_suffix(image)
     if patient or suffix.lower() not in _PICTURES:
         return patient
     kaggle, mendeley = _KAGGLE_NAME.fullmatch(stem), _MENDELEY_NAME.fullmatch(stem)
     return kaggle[1].lower() if kaggle else f"kermany {mendeley[1]}" if mendeley else ""
+
+
+def _patient_of_folder(image: str) -> str:
+    found = ((name, pattern.search(image)) for name, pattern in _STUDY_FOLDERS if "/" in image)
+    return next((f"{name} {match[1].lstrip('0')}" for name, match in found if match), "")
 
 
 def patient_of_id(text: str) -> str:

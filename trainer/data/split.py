@@ -5,7 +5,7 @@ Shapes: N images, P patients, K findings, S splits.
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
@@ -17,6 +17,9 @@ from trainer.data.labels import SPLITS, LabelTable
 from trainer.errors import InputError, listing, on_one_line
 
 RESPLIT_HINT: Final = "--split patients:70/10/20 splits all images again by patient"
+
+HAS: Final = 0.5
+"""A soft label from which an image counts as having the finding."""
 
 _NUMBER = r"(\d{1,6}(?:\.\d{1,6})?)"
 
@@ -71,18 +74,21 @@ def apply_split(table: LabelTable, split: PatientSplit) -> LabelTable:
     return replace(table, split_N=_deal_rows(table, everything, split.shares, split.seed).astype(np.int8))
 
 
-def carve_val(table: LabelTable, share: Fraction, *, seed: int = 0) -> LabelTable:
-    """Move this share of the patients of train to val, drawn as in `apply_split`."""
+def carve(table: LabelTable, shares: Mapping[str, Fraction], *, seed: int = 0) -> LabelTable:
+    """Move these shares of the patients of train to other splits, drawn as in `apply_split`."""
     train = table.rows("train")
     split_N = table.split_N.copy()
-    split_N[train] = _deal_rows(table, train, (1 - share, share), seed)  # 0 and 1 are train and val
+    val, test = (shares.get(split, Fraction(0)) for split in SPLITS[1:])
+    split_N[train] = _deal_rows(table, train, (1 - val - test, val, test), seed)
     return replace(table, split_N=split_N)
 
 
-def with_kept_split(table: LabelTable, kept: Mapping[str, str], *, given: bool) -> LabelTable | None:
+def with_kept_split(
+    table: LabelTable, kept: Mapping[str, str], *, given: bool, carved: Collection[str] = ("val",)
+) -> LabelTable | None:
     """The table with the split that a run has recorded for each image; None where it is not one of these images.
 
-    A given split must agree with it, except that val may have been taken from train.
+    A given split must agree with it, except that val, and the `carved` splits, may have been taken from train.
     """
     used = table.split_N >= 0 if given else np.ones(len(table), np.bool_)
     images = [table.images[row] for row in np.flatnonzero(used).tolist()]
@@ -90,10 +96,9 @@ def with_kept_split(table: LabelTable, kept: Mapping[str, str], *, given: bool) 
         return None
     split_N = table.split_N.copy()
     split_N[used] = [SPLITS.index(kept[name]) for name in images]
-    moved = np.unique(
-        np.stack([table.split_N[used], split_N[used]], axis=1)[table.split_N[used] != split_N[used]], axis=0
-    )
-    if given and moved.tolist() not in ([], [[SPLITS.index("train"), SPLITS.index("val")]]):
+    differ = used & (table.split_N != split_N)
+    moved = set(zip(table.split_N[differ].tolist(), split_N[differ].tolist(), strict=True))
+    if given and not moved <= {(SPLITS.index("train"), SPLITS.index(split)) for split in {"val", *carved}}:
         return None
     return replace(table, split_N=split_N)
 
@@ -112,7 +117,7 @@ def _deal_rows(table: LabelTable, rows: NDArray[np.int64], shares: Sequence[Frac
 
     has_PK = np.zeros((len(members), len(table.findings) + 1), dtype=np.bool_)
     has_PK[:, -1] = True  # a column that all patients have: dealing it last gives the splits their sizes
-    image, finding = table.labels_NK[rows].nonzero()
+    image, finding = (table.labels_NK[rows] >= HAS).nonzero()  # never where unknown or uncertain
     has_PK[patient_N[image], finding] = True
     split_P = np.empty(len(members), dtype=np.int64)
     split_P[order_P] = _stratify(has_PK[order_P], shares)

@@ -20,8 +20,8 @@ from trainer.data.augment import center_boxes, cut, normalise
 from trainer.data.decode import BadImageError, why_not
 from trainer.data.layouts import Source, read_labels
 from trainer.data.locate import locate_images
+from trainer.data.packs.records import Geometry, to_gray_square
 from trainer.data.public import public_name
-from trainer.data.records import Geometry, to_gray_square
 from trainer.errors import InputError, listing
 from trainer.evaluation import predictions
 from trainer.evaluation.calibration import Calibrator

@@ -73,7 +73,7 @@ def test_stats_names_label_files_that_it_did_not_read(phantoms, capsys):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("chexpert_train.csv.gz", "no column `Image Index`"),
+        ("chexpert_train.csv.gz", "no column `split`"),
         ("vinbigdata-train.csv.gz", "no column `Image Index`"),
         ("kaggle_stage_2_train_labels.csv.zip", "it is a zip archive"),
     ],

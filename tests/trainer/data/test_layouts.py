@@ -1,4 +1,4 @@
-"""Data sets on disk: the four layouts, what is refused and how, and where images lie."""
+"""Data sets on disk: layouts nih, lists, csv and folders, what is refused and how, and where images lie."""
 
 import gzip
 import os
@@ -231,9 +231,9 @@ def test_csv_whose_patients_are_unknown_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        pytest.param(("Image Index", *FINDINGS[1:], "split"), "no column `Atelectasis`", id="a finding is missing"),
-        pytest.param(("Image Index", *FINDINGS, "Split"), "unknown column `Split`", id="a name that is no column's"),
-        pytest.param(("Image Index", *FINDINGS, "Covid", "split"), "unknown column `Covid`", id="a 15th finding"),
+        pytest.param(("Image Index", "Patient ID", "split"), "no column holds a finding", id="no finding"),
+        pytest.param(("Image Index", *FINDINGS, "Split"), "no column `split`", id="a name that is no column's"),
+        pytest.param((*FINDINGS, "split"), "no column `Image Index`", id="no image"),
         pytest.param(("Image Index", *FINDINGS), "no column `split`", id="no split"),
         pytest.param(("Image Index", *FINDINGS, "Mass", "split"), "column `Mass` more than once", id="twice the same"),
     ],
@@ -251,7 +251,7 @@ def test_bad_rows_of_csv_are_named_by_line(tmp_path):
     assert "labels.csv line 3: `split` must be train, val or test, got `dev`" in text
     assert "labels.csv line 4: `00000001_000.png` is listed twice, first in labels.csv line 2" in text
     assert "labels.csv line 5: 15 columns instead of 16" in text
-    assert "labels.csv line 6: Atelectasis must be 0 or 1, got `yes`" in text
+    assert "labels.csv line 6: Atelectasis must be 1, 0, -1 for uncertain, blank, or between 0 and 1, got `yes`" in text
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from label_tables import table
 
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.prevalence import prevalence
-from trainer.data.split import PatientSplit, apply_split, carve_val, check_patients, check_splits, patient_split
+from trainer.data.split import PatientSplit, apply_split, carve, check_patients, check_splits, patient_split
 from trainer.errors import InputError
 
 SPLIT_OF_40 = "feadc22a8e689abac07eb4d580ca9bd596d5aed58339e69ebdc1380eb9a3e729"
@@ -169,7 +169,7 @@ def test_proportion_0_makes_no_validation_split():
 def test_carving_validation_leaves_test_alone():
     """The published test set must stay the published test set."""
     given_split = table(range(100), [[n % 2] for n in range(100)], split=[2] * 20 + [0] * 80)
-    done = carve_val(given_split, Fraction(1, 8))
+    done = carve(given_split, {"val": Fraction(1, 8)})
     assert prevalence(done).images == (70, 10, 20)
     assert done.rows("test").tolist() == list(range(20))
 

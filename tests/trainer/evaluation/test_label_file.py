@@ -56,7 +56,8 @@ def test_split_column_of_labels_csv_gives_the_splits(tmp_path):
     [
         (b"", "there are none"),
         (b"\x89PNG\r\n\x1a\n", "cannot read"),
-        (b"Image Index,Hernia\na.png,1\n", "no column `Atelectasis`"),
+        (b"Image Index,Hernia\na.png,1\n", "cannot identify the patients"),
+        (b"Image Index,Ward\na.png,north\n", "no column holds a finding"),
         (b"Image Index,Finding Labels,Patient ID\na.png,Gout,1\n", "unknown finding `Gout`"),
         (b"a.png 0 1\n", "2 values instead of 14"),
     ],

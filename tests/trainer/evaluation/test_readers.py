@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.data.label_files import read_nih
+from trainer.data.layouts.nih import read_table
 from trainer.errors import InputError
 from trainer.evaluation.readers import columns_of, read
 
@@ -39,7 +39,7 @@ def test_columns_that_cannot_be_assigned_to_values_are_named_too(file):
     assert "Nodule or mass" in columns_of(file(shorter))
     path = file(shorter)
     with pytest.raises(InputError, match="line 2: 13 columns instead of 12"):
-        read(path, read_nih(path, path, {}), ("Fracture",))
+        read(path, read_table(path, path, {}), ("Fracture",))
     unnamed = f"{NIH},Unnamed: 11"
     assert columns_of(file(unnamed, [",".join(row.split(",")[:9]) for row in ROWS])) == ()
 
@@ -47,13 +47,13 @@ def test_columns_that_cannot_be_assigned_to_values_are_named_too(file):
 def test_yes_and_no_are_read_with_the_part_of_each_image(file):
     """In the order of the text-mined table, whose patients they share."""
     path = file()
-    found = read(path, read_nih(path, path, {}), ("Nodule or mass", "Fracture"))
+    found = read(path, read_table(path, path, {}), ("Nodule or mass", "Fracture"))
     assert found.findings == ("Nodule or mass", "Fracture")
     assert found.labels_NK.tolist() == [[0, 0], [1, 0]]
     assert found.split_N.tolist() == [2, 1]
     without = [row.rpartition(",")[0] for row in ROWS]
     path = file(GOOGLE.removesuffix(",Set Id"), without)
-    assert np.array_equal(read(path, read_nih(path, path, {}), ("Fracture",)).split_N, [-1, -1])
+    assert np.array_equal(read(path, read_table(path, path, {}), ("Fracture",)).split_N, [-1, -1])
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_value_that_is_neither_yes_nor_no_is_refused_with_its_line(file, old, ne
     """A blank read as NO would be a wrong label."""
     path = file(rows=[row.replace(old, new) for row in ROWS])
     with pytest.raises(InputError) as refused:
-        read(path, read_nih(path, path, {}), ("Pneumothorax",))
+        read(path, read_table(path, path, {}), ("Pneumothorax",))
     assert told in str(refused.value)

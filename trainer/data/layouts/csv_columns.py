@@ -1,0 +1,125 @@
+"""Which columns of a `labels.csv` hold findings: those whose cells are labels and whose names are not those of metadata."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from trainer.data.columns import is_known
+from trainer.data.label_files import complete_rows, counted
+from trainer.data.label_values import label_value
+from trainer.data.labels import FINDINGS
+from trainer.data.layouts import chexpert
+from trainer.errors import InputError, listing, on_one_line
+from trainer.label_choices import LabelChoices
+
+_NO_FINDINGS: Final = frozenset(
+    {
+        *("", "split", "Image Index", "Path", "Finding Labels", "No Finding", "No finding"),
+        *("OriginalImage[Width", "Height]", "OriginalImagePixelSpacing[x", "y]"),
+    }
+)
+"""Columns of the tables of public sets that hold no finding; also NIH's, as split at commas."""
+
+_METADATA_WORDS: Final = frozenset(
+    {
+        *("id", "ids", "index", "date", "time", "year", "age", "sex", "gender", "view", "projection", "position"),
+        *("follow", "followup", "number", "count", "width", "height", "spacing", "rows", "columns", "score", "prob"),
+        *("probability", "weight", "fold", "site", "path", "file", "filename", "name", "scanner", "manufacturer"),
+        *("modality", "study", "series", "reader", "set"),
+    }
+)
+"""A column whose name has one of these words describes the image, the patient or the examination."""
+
+_MOSTLY: Final = 0.9
+"""Share of a column's cells that must be labels so that its other cells are taken for errors, not the column for metadata."""
+
+_MOST_VALUES: Final = 1_000
+"""Different values of a column that is recognised as one of labels."""
+
+_ALWAYS: Final = frozenset({*FINDINGS, *chexpert.FINDINGS})
+
+
+def finding_columns(path: Path, header: Sequence[str], choices: LabelChoices) -> tuple[str, ...]:
+    """Names of the columns with findings: those that the choices name, otherwise those recognised as such.
+
+    The 14 of ChestX-ray14 are in the order of `FINDINGS` where there is no other, other columns in that of the file.
+
+    Raises: InputError where there is none, for a column named twice, and for cells that are no labels in a column of labels.
+    """
+    named = _named(choices)
+    found = [name for name in dict.fromkeys(header) if name in named] if named else _recognised(path, header)
+    twice = [f"column `{on_one_line(name)}` more than once" for name in found if header.count(name) > 1]
+    if twice:
+        raise InputError(
+            f"cannot read `{path}`: {counted(twice)} in its first line{listing(twice)}",
+            hint="the first line must have the column names, separated by commas",
+        )
+    if not found:
+        raise InputError(
+            f"cannot read the labels: no column holds a finding, got `{path}` with the columns "
+            f"{', '.join(f'`{on_one_line(name)}`' for name in header)}",
+            hint="a finding is a column of 1, 0, -1 (uncertain) or blank (unknown); --findings A,B names the columns to use",
+        )
+    return FINDINGS if set(found) == set(FINDINGS) else tuple(found)
+
+
+def _named(choices: LabelChoices) -> set[str]:
+    """Columns that `--findings` needs, by their names in the file; empty for all."""
+    renamed = choices.renamed()
+    chosen = choices.chosen_findings()
+    return {old for name in chosen or () for old in (name, *renamed.get(name, ()))}
+
+
+def _recognised(path: Path, header: Sequence[str]) -> list[str]:
+    """Columns of findings. Raises: InputError for a column in which nearly all cells are labels, but not all."""
+    candidates = [place for place, name in enumerate(header) if name in _ALWAYS or not _is_metadata(name)]
+    values = _values_of(complete_rows(path, []), candidates)
+    found, problems = [], []
+    for place in candidates:
+        name, cells = header[place], values.get(place)
+        share = 0.0 if cells is None else _share_of_labels(cells)
+        if name in _ALWAYS or share == 1.0:
+            found.append(name)
+        elif cells is not None and share >= _MOSTLY:
+            strange = next(text for text in cells if not _is_label(text))
+            problems.append(f"column `{on_one_line(name)}` holds labels, and `{on_one_line(strange)}`")
+    if problems:
+        raise InputError(
+            f"cannot read the labels of `{path}`: {counted(problems)}{listing(problems)}",
+            hint="labels are 1, 0, -1 (uncertain), blank (unknown) or between 0 and 1; --findings A,B names the columns to use",
+        )
+    return found
+
+
+def _values_of(rows: Iterable[tuple[str, list[str]]], places: Sequence[int]) -> dict[int, Counter[str]]:
+    """How often each value occurs in each of these columns, without columns that have too many."""
+    values: dict[int, Counter[str]] = {place: Counter() for place in places}
+    for _, cells in rows:
+        for place in list(values):
+            values[place][cells[place]] += 1
+            if len(values[place]) > _MOST_VALUES:
+                del values[place]
+    return values
+
+
+def _share_of_labels(cells: Counter[str]) -> float:
+    """Share of the cells that are labels, of those that are not blank; 0 where all are blank."""
+    known = {text: count for text, count in cells.items() if text}
+    labels = sum(count for text, count in known.items() if _is_label(text))
+    return labels / sum(known.values()) if known else 0.0
+
+
+def _is_label(text: str) -> bool:
+    try:
+        label_value(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_metadata(name: str) -> bool:
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = set(re.findall(r"[^\W_]+", parted.casefold()))
+    return name in _NO_FINDINGS or is_known(name) or bool(words & _METADATA_WORDS)

@@ -1,0 +1,189 @@
+"""Reading a data set: its layout, labels and split, whatever the layout."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from trainer.data.class_folders import directory_entries
+from trainer.data.label_files import IMAGE, LABELS, SPLIT, header_of, text_lines
+from trainer.data.labels import FINDINGS, SPLITS, LabelTable
+from trainer.data.layouts import labels_csv, nih
+from trainer.data.layouts.choose import LABEL_FILES, LAYOUTS, choose, release_folder
+from trainer.data.layouts.files import present, single_file
+from trainer.data.layouts.lists import read_lists
+from trainer.data.layouts.source import Layout, RawSource, Request, Source
+from trainer.data.split import (
+    PatientSplit,
+    apply_split,
+    carve,
+    check_patients,
+    check_splits,
+    patient_split,
+    with_kept_split,
+)
+from trainer.errors import InputError
+from trainer.label_choices import LabelChoices
+
+_SHOWN_CHARS: Final = 80
+
+
+def read_labels(
+    data: Path,
+    *,
+    layout: str = "auto",
+    split: str = "given",
+    val_list: str | None = None,
+    kept_split: Mapping[str, str] | None = None,
+    choices: LabelChoices | None = None,
+) -> Source:
+    """Labels, patients and split of the data set in this directory; reads no image, and needs none except in folders.
+
+    The arguments are those of `read_raw_labels`. Raises: InputError, also as `read_raw_labels`.
+    """
+    return read_raw_labels(data, layout=layout, split=split, val_list=val_list, kept_split=kept_split, choices=choices)
+
+
+def read_raw_labels(
+    data: Path,
+    *,
+    layout: str = "auto",
+    split: str = "given",
+    val_list: str | None = None,
+    kept_split: Mapping[str, str] | None = None,
+    choices: LabelChoices | None = None,
+) -> Source:
+    """The data set with labels as its files give them: uncertain and blank ones are still undecided.
+
+    `kept_split` is the split of each image in a run that began earlier, with the same arguments; it is used where it
+    is a split of the same images that agrees with what the data set gives. A split is drawn on the labels as the data set
+    gives them, so that it is the same whatever the choices.
+
+    Raises: InputError with all problems of the labels, for patients in two splits and for empty splits.
+    """
+    requested = patient_split(split)
+    _refuse_bucket(data)
+    root = release_folder(data, directory_entries(data), layout)
+    entries = directory_entries(root)
+    chosen = choose(root, entries, layout, given=not requested)
+    _check_val_list(val_list, chosen, split, is_requested=requested is not None)
+    raw = LAYOUTS[chosen].read(
+        Request(
+            data=root,
+            entries=entries,
+            given=not requested,
+            choices=choices or LabelChoices(),
+            val_list=None if val_list is None else val_file(root, val_list),
+        )
+    )
+    return Source(
+        chosen,
+        root,
+        _split(raw, split, requested, kept_split, f"`{data}`"),
+        raw.look_alikes,
+        unread=_unread(entries, LAYOUTS[chosen], raw),
+        notes=raw.notes,
+        placement=raw.placement,
+        nih_names=raw.nih_names,
+        prepared_from=raw.prepared_from,
+    )
+
+
+def _check_val_list(val_list: str | None, layout: str, split: str, *, is_requested: bool) -> None:
+    if val_list is not None and (layout != "nih" or is_requested):
+        reason = (
+            f"`--split {split}` makes its own validation split"
+            if is_requested
+            else f"only layout nih takes one, not {layout}"
+        )
+        raise InputError(
+            f"cannot use a validation list: {reason}, got `{val_list}` (from `--val-list`)", hint="remove --val-list"
+        )
+
+
+def _split(
+    raw: RawSource, split: str, requested: PatientSplit | None, kept: Mapping[str, str] | None, origin: str
+) -> LabelTable:
+    """The table with the kept split, the requested one, or the data set's own with what it lacks taken from train."""
+    table = None if kept is None else with_kept_split(raw.table, kept, given=not requested, carved=raw.carved)
+    if table is not None:
+        return table
+    if requested:
+        table = apply_split(raw.table, requested)
+        check_splits(table, SPLITS if requested.shares[1] else ("train", "test"), f"`--split {split}`")
+        return table
+    check_patients(raw.table, origin)
+    table = carve(raw.table, raw.carved) if raw.carved else raw.table
+    check_splits(table, SPLITS, origin)
+    return table
+
+
+def _unread(entries: Sequence[str], layout: Layout, raw: RawSource) -> tuple[str, ...]:
+    """Label files that this layout does not read."""
+    read = {path.name for path in raw.files}
+    read |= {name for pattern in layout.REQUIRED if len(names := present(entries, pattern)) == 1 for name in names}
+    return tuple(sorted({entry for name in LABEL_FILES for entry in present(entries, name)} - read))
+
+
+def read_file(path: Path) -> Source:
+    """Labels of the images in one file, recognised by its first line: NIH's table, one of the lists, or a labels.csv.
+
+    Only a labels.csv assigns images to splits.
+
+    Raises: InputError with all problems, or for a table of another form.
+    """
+    first = next(text_lines(path), (0, ""))[1]
+    if IMAGE not in first:
+        if "," in first or len(first.split()) == 1:
+            what = f"a table without a column `{IMAGE}`" if "," in first else "a list of images without labels"
+            raise InputError(
+                f"cannot read the labels: {what}, got `{path}` with the first line `{first[:_SHOWN_CHARS]}`",
+                hint="known are NIH's table, the 70/10/20 lists and a labels.csv; write other labels as a labels.csv",
+            )
+        table = read_lists(path, [path])
+        return Source("lists", path, replace(table, split_N=np.full(len(table), -1, np.int8)))
+    header = header_of(path)
+    if LABELS in header and not set(FINDINGS) <= set(header):
+        return Source("nih", path, nih.read_table(path, path, {}))
+    table, notes = labels_csv.read_table(path, path, given=SPLIT in header)
+    return Source("csv", path, table, notes=notes)
+
+
+def table_file(data: Path, layout: str) -> Path | None:
+    """The file of a data set that may have more columns on each image; None where the layout has none."""
+    if layout not in {"nih", "csv"}:
+        return None
+    return single_file(data, directory_entries(data), LAYOUTS[layout].REQUIRED[0])
+
+
+def unread_notes(source: Source) -> tuple[str, ...]:
+    """A note about label files of the data set that were not read, if there are any."""
+    if not source.unread:
+        return ()
+    table = table_file(source.root, source.layout)
+    taken = f"layout {source.layout}" if table is None else f"`{table.name}`"
+    listed = ", ".join(f"`{name}`" for name in source.unread)
+    return (f"labels are read from {taken}; not read, though in the same directory: {listed}",)
+
+
+def _refuse_bucket(data: Path) -> None:
+    """Refuse a bucket; a Path has lost one of its slashes."""
+    if data.as_posix().startswith("s3:/"):
+        place = f"s3://{data.as_posix().removeprefix('s3:/')}"
+        raise InputError(
+            f"cannot read data set: it must be a local directory, got `{place}` (from `--data`)",
+            hint="download or mount it and give that directory; only `train` downloads data sets",
+        )
+
+
+def val_file(data: Path, val_list: str) -> Path:
+    """The file of `--val-list`: in the data set if present, otherwise as given."""
+    for path in (data / val_list, Path(val_list)):
+        if path.is_file():
+            return path
+    raise InputError(
+        f"cannot read the validation list: no such file in `{data}` or the current directory, got `{val_list}` (from `--val-list`)",
+        hint="a relative path is searched in the data set first, then in the current directory",
+    )
