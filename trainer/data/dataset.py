@@ -27,6 +27,7 @@ from trainer.data.packs.reading import Pack
 from trainer.data.packs.records import Geometry
 from trainer.data.packs.verify import attach, open_pack
 from trainer.errors import InputError, listing
+from trainer.label_choices import AS_READ, LabelChoices
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.progress import USUALLY_FEW
@@ -50,6 +51,9 @@ class Place:
     gray_range: str | None = None
     """Value of `--gray-range`."""
     on_missing_image: OnMissingImage = "fail"
+    choices: LabelChoices = AS_READ
+    of_run: LabelChoices | None = None
+    """Choices of a model's run, as for `read_labels`."""
 
 
 def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
@@ -65,8 +69,21 @@ def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
 def labelled(place: Place, kept_split: Mapping[str, str] | None = None) -> Source:
     """The labels of all images in a split; `kept_split` as in `read_labels`. Raises: InputError."""
     folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
-    source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list, kept_split=kept_split)
+    source = labels_of(folder, place, kept_split)
     return replace(source, table=source.table.used())
+
+
+def labels_of(folder: Path, place: Place, kept_split: Mapping[str, str] | None = None) -> Source:
+    """The labels of all images of the place, which is in this folder; as `read_labels`. Raises: InputError."""
+    return read_labels(
+        folder,
+        layout=place.layout,
+        split=place.split,
+        val_list=place.val_list,
+        kept_split=kept_split,
+        choices=place.choices,
+        of_run=place.of_run,
+    )
 
 
 def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:

@@ -308,7 +308,7 @@ def shared_memory() -> Outcome:
 
 
 def _read(config: TrainConfig, root: Path) -> Source:
-    return read_labels(root, layout=config.layout, split=config.split, val_list=config.val_list)
+    return read_labels(root, layout=config.layout, split=config.split, val_list=config.val_list, choices=config.alone())
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from trainer.evaluation.document import from_json
 from trainer.evaluation.inputs import evaluated
 from trainer.evaluation.metrics import probability
 from trainer.inference.evaluate import ModelRequest, evaluate_model
+from trainer.label_choices import LabelChoices
 from trainer.models.load import load_model
 from trainer.runtime.console import Reporter
 
@@ -193,11 +194,56 @@ def folders(root, classes):
 
 def test_labels_without_any_finding_of_the_model_are_refused_by_name(answers, tmp_path):
     """Two classes are no 14 findings."""
-    data = folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"])
+    data = folders(tmp_path / "data", ["NORMAL", "TUBERCULOSIS"])
     with pytest.raises(
-        InputError, match=r"its outputs are Atelectasis, .*, but the data set's labels are NORMAL, PNEUMONIA"
+        InputError, match=r"its outputs are Atelectasis, .*, but the data set's labels are NORMAL, TUBERCULOSIS"
     ):
         answers(data=str(data), split="given")
+
+
+def test_external_test_scores_what_model_and_data_set_have_in_common(answers, finished_run, tmp_path):
+    """The findings have other names there; what only one of both has is listed, and the document says what was tested."""
+    inputs = answers(data=str(folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"])), split="given")
+    assert inputs.findings == ("Pneumonia",)
+    assert inputs.scored.labels_NK.ravel().tolist() == [float("PNEUMONIA" in name) for name in inputs.scored.images]
+    assert inputs.val is None  # thresholds are those of the run
+    document = from_json(json.dumps(evaluated(inputs, resamples=5)).encode(), "metrics.json")
+    assert document["external"]["trained_on"] == finished_run.data.name
+    assert document["external"]["matches"] == [{"name": "Pneumonia", "outputs": ["Pneumonia"], "labels": ["PNEUMONIA"]}]
+    assert document["external"]["labels_without_outputs"] == ["NORMAL"]
+    assert len(document["external"]["outputs_without_labels"]) == 13
+    assert document["notes"][0].startswith("external test: no image is of the data set that the model was trained on")
+    assert "Pneumonia is evaluated on the label PNEUMONIA" in document["notes"]
+    assert "labels without an output of the model: NORMAL" in document["notes"]
+
+
+def test_outputs_are_joined_where_the_label_is_a_join(answers):
+    """The label of several findings: the highest log-odds of their outputs are evaluated."""
+    whole = answers()
+    renames = ("Lung Lesion=Nodule|Mass", "Opacity=Consolidation|Pneumonia", "Fluid=Effusion")
+    inputs = answers(choices=LabelChoices(rename=renames))
+    by_name = dict(zip(inputs.findings, inputs.scored.log_odds_NK.T, strict=True))
+    for name, parts in {
+        "Lung Lesion": ("Nodule", "Mass"),
+        "Opacity": ("Consolidation", "Pneumonia"),
+        "Effusion": ("Effusion",),
+    }.items():
+        columns = [FINDINGS.index(part) for part in parts]
+        np.testing.assert_allclose(by_name[name], whole.scored.log_odds_NK[:, columns].max(axis=1), atol=1e-6)
+        labels_N = inputs.scored.labels_NK[:, inputs.findings.index(name)]
+        np.testing.assert_array_equal(labels_N, whole.scored.labels_NK[:, columns].max(axis=1))
+    assert {"Mass", "Nodule", "Consolidation", "Fluid"}.isdisjoint(inputs.findings)
+    assert "Effusion is evaluated on the label Fluid" in inputs.notes
+    assert inputs.external is None
+    assert inputs.label_policy["renamed"]["Lung Lesion"] == ["Nodule", "Mass"]
+
+
+def test_findings_of_an_evaluation_are_chosen(answers):
+    """Others are not scored, and a finding that is not there is refused."""
+    inputs = answers(choices=LabelChoices(findings="Mass,Hernia"))
+    assert inputs.findings == ("Mass", "Hernia")
+    with pytest.raises(InputError, match="similar are Hernia"):
+        answers(choices=LabelChoices(findings="Hernias"))
 
 
 @pytest.fixture

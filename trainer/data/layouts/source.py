@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from trainer.data.class_folders import IMAGE_SUFFIXES, first_of
 from trainer.data.labels import LabelTable
+from trainer.formats.documents import LabelPolicy
 from trainer.label_choices import LabelChoices
 
 Placement = Literal["images", "paths", "anywhere", "stems", "records"]
@@ -39,11 +40,8 @@ class Source:
     """Names in ChestX-ray14 of images that another data set has under new names, where that is known."""
     prepared_from: str | None = None
     """Layout of the source of a prepared set; None for any other data set."""
-
-    @property
-    def labels_layout(self) -> str:
-        """The layout whose rules for uncertain and blank labels hold."""
-        return self.prepared_from or self.layout
+    policy: LabelPolicy = field(default_factory=LabelPolicy)
+    """What was done to the labels that the layout reads; empty where they are used as they are."""
 
     def unread_images(self) -> list[str]:
         """Notes about what looks like images of the data set and is not read, for a log."""
@@ -75,7 +73,7 @@ class Request:
     def wants(self, finding: str) -> bool:
         """Whether the user named this finding; for those that a layout leaves out by default."""
         chosen = self.choices.chosen_findings() or ()
-        old = {name for new, olds in self.choices.renamed().items() if new in chosen for name in olds}
+        old = {name for olds in self.choices.renamed().values() for name in olds}
         return finding.casefold() in {name.casefold() for name in (*chosen, *old)}
 
 
