@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import InputError, on_one_line
+from trainer.errors import InputError, listing, on_one_line
 
 FINDINGS: Final[tuple[str, ...]] = (
     "Atelectasis",
@@ -35,6 +35,39 @@ SPLITS: Final = ("train", "val", "test")
 
 POSITIVE_FROM: Final = 0.5
 """Lowest fraction of readers for which an image counts as having a finding where only yes or no is possible: statistics, splits."""
+
+
+MEAN: Final = "mean"
+"""The row below those of the findings in tables of results, so no name of a finding."""
+
+
+def check_finding_names(findings: Sequence[str], origin: str) -> None:
+    """Check that findings have different printable names, of any letters; `origin` is where they come from.
+
+    Raises: InputError with all names that cannot be used.
+    """
+    problems = [
+        f"`{on_one_line(name)}`: {why}"
+        for name in dict.fromkeys(findings)
+        if (why := _why_no_name(name, findings.count(name))) is not None
+    ]
+    if problems or not findings:
+        what = f"{len(problems)} names of findings cannot be used" if problems else "there is no finding"
+        raise InputError(
+            f"cannot read the labels: {what}, got {origin}{listing(problems)}",
+            hint="give each finding a name of its own, on one line",
+        )
+
+
+def _why_no_name(name: str, count: int) -> str | None:
+    reasons = {
+        "it is empty": not name.strip(),
+        "it begins or ends with a blank": name != name.strip(),
+        "it has letters that cannot be printed": not name.isprintable(),
+        f"results have a row `{MEAN}`": name == MEAN,
+        f"it is there {count} times": count > 1,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 @dataclass(frozen=True, eq=False)

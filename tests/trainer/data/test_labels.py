@@ -3,7 +3,7 @@
 import pytest
 from label_tables import table
 
-from trainer.data.labels import FINDINGS
+from trainer.data.labels import FINDINGS, check_finding_names
 from trainer.errors import InputError
 
 
@@ -50,3 +50,26 @@ def test_positive_are_fractions_from_a_half_on_and_no_unknown_labels():
     labels = table([0], [[1, 0.5, 0.49, 0, NAN]])
     assert labels.positive().tolist() == [[True, True, False, False, False]]
     assert labels.known().tolist() == [[True, True, True, True, False]]
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        pytest.param([], "there is no finding", id="none"),
+        pytest.param(["Mass", ""], "``: it is empty", id="empty"),
+        pytest.param(["Mass", " Edema"], "` Edema`: it begins or ends with a blank", id="blank"),
+        pytest.param(["Mass", "Ede\nma"], "cannot be printed", id="line break"),
+        pytest.param(["Mass", "Edema", "Mass"], "`Mass`: it is there 2 times", id="twice"),
+        pytest.param(["mean"], "`mean`: results have a row `mean`", id="a row of the results"),
+    ],
+)
+def test_names_that_results_could_not_tell_apart_are_refused(names, complaint):
+    with pytest.raises(InputError, match=complaint) as problem:
+        check_finding_names(names, "`labels.csv`")
+    assert "got `labels.csv`" in str(problem.value)
+
+
+def test_names_may_have_any_letters():
+    check_finding_names(
+        ["Lung, left", "Nodule/Mass", "Röntgen 肺", "a|b", "Mean", "mass", "Mass", "=1"], "`labels.csv`"
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from trainer.data.class_folders import directory_entries
 from trainer.data.label_files import IMAGE, LABELS, SPLIT, header_of, text_lines
 from trainer.data.label_policy import LayoutDefaults, Resolved, resolved
-from trainer.data.labels import FINDINGS, SPLITS, LabelTable
+from trainer.data.labels import FINDINGS, SPLITS, LabelTable, check_finding_names
 from trainer.data.layouts import labels_csv, nih
 from trainer.data.layouts.choose import LABEL_FILES, LAYOUTS, choose, release_folder
 from trainer.data.layouts.files import present, single_file
@@ -53,12 +53,12 @@ def read_labels(
     used = choices if of_run is None else choices.over(of_run)
     return _read(
         data,
-        layout,
-        split,
-        val_list,
-        kept_split,
-        used,
-        lambda chosen, raw: resolved(raw.table, _defaults(raw.prepared_from or chosen), choices, of_run),
+        layout=layout,
+        split=split,
+        val_list=val_list,
+        kept_split=kept_split,
+        choices=used,
+        decide=lambda chosen, raw: resolved(raw.table, _defaults(raw.prepared_from or chosen), choices, of_run),
     )
 
 
@@ -76,17 +76,18 @@ def read_raw_labels(
     """
     return _read(
         data,
-        layout,
-        split,
-        val_list,
-        None,
-        choices,
-        lambda _, raw: Resolved(raw.table, np.arange(len(raw.table), dtype=np.int64), {}),
+        layout=layout,
+        split=split,
+        val_list=val_list,
+        kept_split=None,
+        choices=choices,
+        decide=lambda _, raw: Resolved(raw.table, np.arange(len(raw.table), dtype=np.int64), {}),
     )
 
 
 def _read(
     data: Path,
+    *,
     layout: str,
     split: str,
     val_list: str | None,
@@ -109,6 +110,7 @@ def _read(
             val_list=None if val_list is None else val_file(root, val_list),
         )
     )
+    check_finding_names(raw.table.findings, f"`{data}`")
     found = decide(chosen, raw)
     return Source(
         chosen,
