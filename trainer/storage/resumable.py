@@ -14,14 +14,13 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from trainer.errors import InputError, TryAgainError
-from trainer.runtime.progress import Advance
 from trainer.storage import AbsentError, ChangedError, DamagedError, Stat, Storage
 from trainer.storage.files import FULL, room
 from trainer.storage.listed import as_listed
@@ -29,6 +28,9 @@ from trainer.storage.listed import as_listed
 _PARTIAL: Final = re.compile(r"\.(.+)\.([0-9a-f]{16})\.partial", re.DOTALL)
 
 PIECE_BYTES: Final = 1 << 20
+
+Advance = Callable[[int], object]
+"""Called by any thread with the number of further bytes; negative where they have to be downloaded again."""
 
 CHANGES: Final = 3
 """Attempts for an object that changes while it is read: a running job rewrites its lists."""
