@@ -23,6 +23,7 @@ from trainer.data.labels import SPLITS
 from trainer.data.layouts import LABEL_FILES, Source, read_labels
 from trainer.data.locate import locate_images, missing_images, share_present, without_missing
 from trainer.data.packs import prepared
+from trainer.data.packs.index import INDEX
 from trainer.data.packs.open_prepared import checked_geometry
 from trainer.data.packs.records import Geometry
 from trainer.data.packs.staging import file_problems
@@ -366,10 +367,10 @@ def _stays_below(key: str) -> bool:
 
 def _label_keys(storage: Storage) -> list[str]:
     """Keys of the label files, listed by name, as listing all images takes long."""
-    prefixes = dict.fromkeys(pattern.partition("*")[0] for pattern in LABEL_FILES)
+    prefixes = dict.fromkeys(pattern.partition("*")[0] for pattern in (*LABEL_FILES, INDEX))
     keys = (key for prefix in prefixes for key in storage.keys(prefix) if "/" not in key)
     return [
         key
         for key in keys
-        if any(fnmatchcase(key, each) for pattern in LABEL_FILES for each in (pattern, f"{pattern}.gz"))
+        if any(fnmatchcase(key, each) for pattern in (*LABEL_FILES, INDEX) for each in (pattern, f"{pattern}.gz"))
     ]

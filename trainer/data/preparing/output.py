@@ -16,7 +16,8 @@ from trainer.errors import InputError, listing, on_one_line
 from trainer.limits import JSON_BYTES, LimitError, parsed_json
 from trainer.location import Location
 from trainer.storage import AbsentError, FullError, Storage
-from trainer.storage.files import room
+from trainer.storage.files import PARTIAL, room, whole_name
+from trainer.storage.local import PROBE
 
 _OURS: Final = re.compile(
     rf"shard-\d{{4}}-\d{{4}}\.bin|{NAMES}|{SIZES}|{CHECKSUMS}|{LABELS}|{NOTICE}|{INDEX}|{PLAN}|parts/\d{{4}}\.json",
@@ -58,6 +59,15 @@ def check_ours(storage: Storage) -> None:
             f"{listing(map(on_one_line, foreign))}",
             hint="choose a new or empty --out",
         )
+
+
+def sweep(place: str, storage: Storage) -> None:
+    """Remove what killed processes have left half-written in a directory; a bucket has none of it."""
+    if Location(place).is_bucket:
+        return
+    partial = [whole_name(path.name) for path in Path(place).glob(f".*{PARTIAL}")]
+    partial += [f"parts/{whole_name(path.name)}" for path in Path(place).glob(f"parts/.*{PARTIAL}")]
+    storage.sweep("", names=[name for name in partial if name == PROBE or (name is not None and _OURS.fullmatch(name))])
 
 
 def claim_plan(storage: Storage, plan: Plan) -> None:

@@ -66,6 +66,7 @@ def prepare(config: PrepareConfig, reporter: Reporter) -> Prepared:
     output.check_apart(config.data, config.out)
     out = _opened_out(config.out)
     output.check_ours(out)
+    output.sweep(config.out, out)
     geometry = Geometry(side=config.pack_side, fit=config.pack_fit, gray_bits=preliminary(config.gray_range))
     with opened(config) as data_set:
         for note in data_set.source.unread_images():
