@@ -96,6 +96,11 @@ class LabelChoices:
             renamed[new] = old
         return renamed
 
+    def columns(self) -> tuple[str, ...]:
+        """Names that the chosen findings may have in the data set: their own, and those that are renamed or joined to them."""
+        renamed = self.renamed()
+        return tuple(old for name in self.chosen_findings() or () for old in (name, *renamed.get(name, ())))
+
     def uncertain_policies(self) -> dict[str | None, float]:
         """Values of uncertain labels by finding, with the value of all others under None, where it is given; NaN is unknown.
 

@@ -78,7 +78,8 @@ def evaluate(
     against
         Predictions of another model for the same images, or a run that contains some; both are compared on the same resamples.
     part
-        Images to evaluate: a split of the data set, or `all` predicted ones; default: test where there are splits, otherwise all.
+        Images to evaluate: a split of the data set, or `all`, such as in an external test; default: test where there are
+        splits, otherwise all.
     step
         Checkpoint of a run: `best`, `last` or its number.
     layout
@@ -160,7 +161,7 @@ def evaluate(
         layout=layout,
         split=split,
         val_list=val_list,
-        part=_part_of_model(part),
+        part=part or "test",
         tta=tta,
         device=device,
         batch_size=batch_size,
@@ -283,15 +284,6 @@ def _refuse_bucket(files: Mapping[str, Path | None]) -> None:
                 f"cannot read `{place}`: it must be a local file (from `{flag}`)",
                 hint="download it; only a model and its --data can be in a bucket",
             )
-
-
-def _part_of_model(part: Part | None) -> Literal["train", "val", "test"]:
-    if part == "all":
-        raise InputError(
-            "cannot evaluate all splits of a data set at once: a model was trained on some, got `all` (from `--part`)",
-            hint="--part test",
-        )
-    return part or "test"
 
 
 def _refuse(flags: Mapping[str, bool], reason: str) -> None:

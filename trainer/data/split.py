@@ -81,7 +81,7 @@ def carve(table: LabelTable, shares: Mapping[str, Fraction], *, seed: int = 0) -
 
 
 def with_kept_split(
-    table: LabelTable, kept: Mapping[str, str], *, given: bool, carved: Collection[str] = ("val",)
+    table: LabelTable, kept: Mapping[str, str], *, given: bool, carved: Collection[str] = ()
 ) -> LabelTable | None:
     """The table with the split that a run has recorded for each image; None where it is not one of these images.
 

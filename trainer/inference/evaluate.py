@@ -45,6 +45,7 @@ from trainer.inference.evaluation_set import (
     choices_of_run,
     evaluation_set,
     on_missing_image_of_run,
+    rows_of,
     split_of_run,
 )
 from trainer.label_choices import AS_READ, LabelChoices
@@ -249,7 +250,7 @@ def _stored(trained: LoadedModel, subset: EvaluationSet, tta: Tta) -> Calibrator
 
 
 def _is_fitted_on(calibrator: Calibrator, subset: EvaluationSet, part: Part) -> bool:
-    return calibrator.images_sha256 == names_sha256(_names(subset.table, subset.table.rows(part)))
+    return calibrator.images_sha256 == names_sha256(_names(subset.table, rows_of(subset.table, part)))
 
 
 def _decoded(

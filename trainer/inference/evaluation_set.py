@@ -26,7 +26,8 @@ from trainer.evaluation.overlap import of_patients
 from trainer.label_choices import AS_READ, LabelChoices
 from trainer.models.load import LoadedModel
 
-Part = Literal["train", "val", "test"]
+Part = Literal["train", "val", "test", "all"]
+"""A split, or the images of all splits."""
 
 _SHOWN_NAMES: Final = 5
 
@@ -71,13 +72,18 @@ class EvaluationSet:
     @property
     def scored(self) -> NDArray[np.int64]:
         """Rows of the evaluated images."""
-        return self.table.rows(self.part)
+        return rows_of(self.table, self.part)
 
     @property
     def free_to_fit(self) -> NDArray[np.int64]:
         """Rows for fitting thresholds and calibration: validation images of patients outside the training set."""
         rows_N = self.table.rows("val")
-        return rows_N[~self.trained_N[rows_N]] if self.part != "val" else rows_N[:0]
+        return rows_N[:0] if self.part in {"val", "all"} else rows_N[~self.trained_N[rows_N]]
+
+
+def rows_of(table: LabelTable, part: Part) -> NDArray[np.int64]:
+    """Rows of the images of a split, or of all splits."""
+    return np.flatnonzero(table.split_N >= 0).astype(np.int64) if part == "all" else table.rows(part)
 
 
 def split_of_run(trained: LoadedModel) -> str:
@@ -112,7 +118,7 @@ def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: boo
         trained_N=of_patients(known["train"], original, table.patients_N),
         chosen_N=of_patients(known["val"], original, table.patients_N),
         is_external=_is_external(trained, source),
-        missing=len(source.table.rows(part)) - len(table.rows(part)),
+        missing=len(rows_of(source.table, part)) - len(rows_of(table, part)),
         is_public=origin_of(source) is not None,
     )
     if not len(subset.scored):

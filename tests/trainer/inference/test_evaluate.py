@@ -217,6 +217,17 @@ def test_external_test_scores_what_model_and_data_set_have_in_common(answers, fi
     assert "labels without an output of the model: NORMAL" in document["notes"]
 
 
+def test_all_images_are_evaluated_only_of_a_set_that_the_model_was_not_trained_on(answers, tmp_path):
+    """Nothing is fitted on them: thresholds and calibration are those of the run."""
+    inputs = answers(data=str(folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"])), split="given", part="all")
+    assert len(inputs.scored.images) == 18
+    assert inputs.val is None
+    assert inputs.calibrator is not None
+    assert evaluated(inputs, resamples=5)["data"]["part"] == "all"
+    with pytest.raises(InputError, match=r"on all of .* are of patients in its training set"):
+        answers(part="all")
+
+
 def test_outputs_are_joined_where_the_label_is_a_join(answers):
     """The label of several findings: the highest log-odds of their outputs are evaluated."""
     whole = answers()
@@ -236,6 +247,31 @@ def test_outputs_are_joined_where_the_label_is_a_join(answers):
     assert "Effusion is evaluated on the label Fluid" in inputs.notes
     assert inputs.external is None
     assert inputs.label_policy["renamed"]["Lung Lesion"] == ["Nodule", "Mass"]
+
+
+def of_rsna(root, images, mapping):
+    """A set in RSNA's form, of these images; the mapping file tells their names in ChestX-ray14."""
+    root.mkdir()
+    rows, names = ["patientId,x,y,width,height,Target"], []
+    for number, path in enumerate(images):
+        Image.open(path).save(root / f"r{number}.png")
+        rows.append(f"r{number},,,,,{number % 2}")
+        names.append({"subset_img_id": f"r{number}", "img_id": path.name})
+    (root / "stage_2_train_labels.csv").write_text("\n".join(rows) + "\n")
+    if mapping:
+        (root / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(names))
+    return root
+
+
+def test_images_that_another_set_has_renamed_are_no_external_test(answers, finished_run, tmp_path):
+    """RSNA's images are ChestX-ray14's: with its mapping file, patients of the training set are found; without, it is said."""
+    images = sorted(finished_run.data.rglob("*.png"))[:40]
+    with pytest.raises(InputError, match="are of patients in its training set"):
+        answers(data=str(of_rsna(tmp_path / "mapped", images, mapping=True)), split="patients:10/10/80")
+    inputs = answers(data=str(of_rsna(tmp_path / "bare", images, mapping=False)), split="patients:10/10/80")
+    assert inputs.external is None
+    assert inputs.findings == ("Pneumonia",)
+    assert "no external test: these images and those that the model was trained on are of ChestX-ray14" in inputs.notes
 
 
 def test_findings_of_an_evaluation_are_chosen(answers):

@@ -43,22 +43,24 @@ def read_labels(
 ) -> Source:
     """Labels, patients and split of the data set in this directory; reads no image, and needs none except in folders.
 
+    Labels are 1, 0, NaN for unknown, or a fraction. `of_run` are the choices of a model's run, which are used where `choices`
+    has none, as far as they fit the data set.
+
     `kept_split` is the split of each image in a run that began earlier, with the same arguments; it is used where it
     is a split of the same images that agrees with what the data set gives. A split is drawn on the labels as the data set
-    gives them, so that it is the same whatever the choices. `of_run` are the choices of a model's run, which are used
-    where `choices` has none, as far as they fit the data set.
+    gives them, so that it is the same whatever the choices.
 
     Raises: InputError with all problems of the labels, for patients in two splits and for empty splits.
     """
-    used = choices if of_run is None else choices.over(of_run)
     return _read(
         data,
         layout=layout,
         split=split,
         val_list=val_list,
         kept_split=kept_split,
-        choices=used,
-        decide=lambda chosen, raw: resolved(raw.table, _defaults(raw.prepared_from or chosen), choices, of_run),
+        choices=choices,
+        of_run=of_run or AS_READ,
+        decide=lambda chosen, table: _resolved(chosen, table, choices, of_run),
     )
 
 
@@ -81,7 +83,8 @@ def read_raw_labels(
         val_list=val_list,
         kept_split=None,
         choices=choices,
-        decide=lambda _, raw: Resolved(raw.table, np.arange(len(raw.table), dtype=np.int64), {}),
+        of_run=AS_READ,
+        decide=lambda _, table: Resolved(table, np.arange(len(table), dtype=np.int64), {}),
     )
 
 
@@ -93,8 +96,10 @@ def _read(
     val_list: str | None,
     kept_split: Mapping[str, str] | None,
     choices: LabelChoices,
-    decide: Callable[[str, RawSource], Resolved],
+    of_run: LabelChoices,
+    decide: Callable[[str, LabelTable], Resolved],
 ) -> Source:
+    """As `read_labels`; `decide` gets the layout whose rules for uncertain and blank labels hold, and its table."""
     requested = patient_split(split)
     _refuse_bucket(data)
     root = release_folder(data, directory_entries(data), layout)
@@ -107,27 +112,45 @@ def _read(
             entries=entries,
             given=not requested,
             choices=choices,
+            of_run=of_run,
             val_list=None if val_list is None else val_file(root, val_list),
         )
     )
     check_finding_names(raw.table.findings, f"`{data}`")
-    found = decide(chosen, raw)
+    found = decide(raw.prepared_from or chosen, raw.table)
+    kept = (
+        None if kept_split is None else with_kept_split(found.table, kept_split, given=not requested, carved=raw.carved)
+    )
+    if kept is None:
+        kept = _with_split(raw, found, requested, split, f"`{data}`")
     return Source(
         chosen,
         root,
-        _split(raw, found, split=split, requested=requested, kept=kept_split, origin=f"`{data}`"),
+        kept,
         raw.look_alikes,
         unread=_unread(entries, LAYOUTS[chosen], raw),
         notes=raw.notes,
+        policy=found.policy,
         placement=raw.placement,
         nih_names=raw.nih_names,
         prepared_from=raw.prepared_from,
-        policy=found.policy,
     )
 
 
-def _defaults(layout: str) -> LayoutDefaults:
-    return LayoutDefaults(layout, LAYOUTS[layout].UNCERTAIN, LAYOUTS[layout].BLANK)
+def _with_split(raw: RawSource, found: Resolved, requested: PatientSplit | None, split: str, origin: str) -> LabelTable:
+    """The used labels, split as requested, or as the data set gives it. Raises: InputError for empty splits."""
+    drawn = _split(raw, requested, origin)
+    table = replace(found.table, split_N=drawn.split_N[found.rows_N])
+    has_val = requested is None or bool(requested.shares[1])
+    check_splits(table, SPLITS if has_val else ("train", "test"), f"`--split {split}`" if requested else origin)
+    return table
+
+
+def _resolved(layout: str, raw: LabelTable, choices: LabelChoices, of_run: LabelChoices | None) -> Resolved:
+    """The labels that are to be used."""
+    reader = LAYOUTS[layout]
+    defaults = LayoutDefaults(layout, reader.UNCERTAIN, reader.BLANK)
+    return resolved(raw, defaults, choices, of_run)
 
 
 def _check_val_list(val_list: str | None, layout: str, split: str, *, is_requested: bool) -> None:
@@ -142,29 +165,12 @@ def _check_val_list(val_list: str | None, layout: str, split: str, *, is_request
         )
 
 
-def _split(
-    raw: RawSource,
-    found: Resolved,
-    *,
-    split: str,
-    requested: PatientSplit | None,
-    kept: Mapping[str, str] | None,
-    origin: str,
-) -> LabelTable:
-    """The used labels with the kept split, the requested one, or the data set's own with what it lacks taken from train."""
-    table = None if kept is None else with_kept_split(found.table, kept, given=not requested, carved=raw.carved)
-    if table is not None:
-        return table
+def _split(raw: RawSource, requested: PatientSplit | None, origin: str) -> LabelTable:
+    """The table with the requested split, or the data set's own with what it lacks taken from train."""
     if requested:
-        whole = apply_split(raw.table, requested)
-        table = replace(found.table, split_N=whole.split_N[found.rows_N])
-        check_splits(table, SPLITS if requested.shares[1] else ("train", "test"), f"`--split {split}`")
-        return table
+        return apply_split(raw.table, requested)
     check_patients(raw.table, origin)
-    whole = carve(raw.table, raw.carved) if raw.carved else raw.table
-    table = replace(found.table, split_N=whole.split_N[found.rows_N])
-    check_splits(table, SPLITS, origin)
-    return table
+    return carve(raw.table, raw.carved) if raw.carved else raw.table
 
 
 def _unread(entries: Sequence[str], layout: Layout, raw: RawSource) -> tuple[str, ...]:
@@ -181,12 +187,12 @@ def read_file(path: Path, choices: LabelChoices = AS_READ) -> Source:
 
     Raises: InputError with all problems, or for a table of another form.
     """
-    source = _of_file(path)
-    found = resolved(source.table, _defaults(source.layout), choices)
+    source = _of_file(path, choices)
+    found = _resolved(source.layout, source.table, choices, None)
     return replace(source, table=found.table, policy=found.policy)
 
 
-def _of_file(path: Path) -> Source:
+def _of_file(path: Path, choices: LabelChoices) -> Source:
     first = next(text_lines(path), (0, ""))[1]
     if IMAGE not in first:
         if "," in first or len(first.split()) == 1:
@@ -200,7 +206,7 @@ def _of_file(path: Path) -> Source:
     header = header_of(path)
     if LABELS in header and not set(FINDINGS) <= set(header):
         return Source("nih", path, nih.read_table(path, path, {}))
-    table, notes = labels_csv.read_table(path, path, given=SPLIT in header)
+    table, notes = labels_csv.read_table(path, path, given=SPLIT in header, choices=choices)
     return Source("csv", path, table, notes=notes)
 
 
