@@ -116,8 +116,8 @@ def _read(
             val_list=None if val_list is None else val_file(root, val_list),
         )
     )
-    check_finding_names(raw.table.findings, f"`{data}`")
     found = decide(raw.prepared_from or chosen, raw.table)
+    check_finding_names(found.table.findings, f"`{data}`")
     kept = (
         None if kept_split is None else with_kept_split(found.table, kept_split, given=not requested, carved=raw.carved)
     )
