@@ -282,7 +282,7 @@ def test_roles_let_status_and_doctor_count_devices_of_dra_drivers():
 
 
 CHANGED = {
-    "chexnet-submitter": {"pytorchjobs", "trainjobs", "pods", "persistentvolumeclaims"},
+    "chexnet-submitter": {"pytorchjobs", "trainjobs", "jobs", "pods", "persistentvolumeclaims"},
     "chexnet-runtimes": {"trainingruntimes"},
 }
 """What a role may create and delete."""
@@ -370,8 +370,8 @@ def test_quota_counts_jobs_of_both_kinds():
 def test_rendered_examples_of_both_kinds_are_found():
     """The next test is about files that it finds."""
     kinds = [list(yaml.safe_load_all(path.read_text()))[-1]["kind"] for path in RENDERED]
-    assert {"PyTorchJob", "TrainJob"} == set(kinds)
-    assert len(kinds) >= 4
+    assert {"PyTorchJob", "TrainJob", "Job"} == set(kinds)
+    assert len(kinds) >= 5
 
 
 @pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)

@@ -58,6 +58,10 @@ _COMMANDS: Final = {
         "The same command continues what an earlier start has left. --parts K/N prepares a share, for several pods."
     ),
     "bench": "Compare the time per batch of a model on several devices, one after the other. Needs no data.",
+    "download": (
+        "Download a public data set from its publisher's servers, verified, to a directory or straight into a bucket.\n\n"
+        "Run the same command again to continue an interrupted download."
+    ),
     "synth": (
         "Generate a small data set of chest phantoms in the NIH layout, to try the programs without patient data."
     ),

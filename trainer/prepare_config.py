@@ -78,7 +78,7 @@ class PrepareConfig:
     """Processes that decode; default: one for each CPU of this process."""
 
     parts: str | None = None
-    """`K/N` prepares only the K-th of N shares, and no index; the same command without it then writes the index."""
+    """`K/N` prepares only the K-th of N shares; the share that ends last writes the index."""
 
     def __post_init__(self) -> None:
         """Check each value."""

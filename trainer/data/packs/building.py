@@ -37,6 +37,7 @@ from trainer.data.packs.index import (
 from trainer.data.packs.key import Progress
 from trainer.data.packs.records import Geometry
 from trainer.errors import InputError, TryAgainError, listing
+from trainer.runtime.cores import usable_cores
 from trainer.storage.files import write_flushed
 
 _TASK_IMAGES: Final = 32
@@ -146,7 +147,7 @@ def _write(folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: 
         with shard.open("xb") as file:
             file.truncate(lengths[shard.name])
     write_flushed(folder / NAMES, ["".join(f"{name}\n" for name in names).encode()])
-    count = min(len(os.sched_getaffinity(0)), max(1, len(paths) // _TASK_IMAGES))
+    count = min(usable_cores(), max(1, len(paths) // _TASK_IMAGES))
     with decoders(count, lambda row: str(paths[row])) as pool:
         tasks = [pool.submit(decode, *task, geometry) for task in _tasks(shards, paths, geometry.side)]
         for task in as_completed(tasks):

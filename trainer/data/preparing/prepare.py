@@ -1,7 +1,6 @@
 """Preparation of a data set: parts that are not there yet, then the index; a start that was ended continues."""
 
 import hashlib
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -30,6 +29,7 @@ from trainer.limits import in_words
 from trainer.location import Location
 from trainer.prepare_config import PrepareConfig
 from trainer.runtime.console import Reporter
+from trainer.runtime.cores import usable_cores
 from trainer.runtime.progress import USUALLY_FEW
 from trainer.storage import Storage, open_storage
 
@@ -44,7 +44,7 @@ class Prepared:
     images: int
     """Records in the parts of this start."""
     index_sha256: str | None
-    """Hash of the index; None for a share, which writes none."""
+    """Hash of the index; None for a share after which others are still to be done."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,12 @@ def prepare(config: PrepareConfig, reporter: Reporter) -> Prepared:
         output.claim_plan(out, start.planned)
         records = _all_records(start)
         if config.share is None:
-            return _finished(start, records)
+            prepared = _finished(start, records)
+            _remove_records(start)
+            return prepared
         finish.check_unreadable(records, config.data, config.on_bad_image)
-        return Prepared(_images(records), None)
+        every = _records_of_all_shares(start)
+        return Prepared(_images(records), None) if every is None else _finished(start, every)
 
 
 def _opened_out(url: str) -> Storage:
@@ -121,6 +124,21 @@ def _all_records(start: _Start) -> list[PartRecord]:
     return [records[part.number] for part in parts]
 
 
+def _records_of_all_shares(start: _Start) -> list[PartRecord] | None:
+    """Records of all parts, None while one is missing.
+
+    The share that ends last sees all of them. Several that end together write the same files with the same content. The
+    records stay, because a share that is started again may be reading them.
+    """
+    written = Written(start.out, start.out.stats(""), is_bucket=Location(start.config.out).is_bucket)
+    parts = start.planned.parts
+    if not {key_of(part.number) for part in parts} <= written.stats.keys():
+        return None
+    retries_unreadable = start.config.on_bad_image == "fail"
+    found = finished_parts(written, parts, retries_unreadable=retries_unreadable, advance=lambda _: None)
+    return [found[part.number] for part in parts] if len(found) == len(parts) else None
+
+
 def _images(records: Sequence[PartRecord]) -> int:
     return sum(len(record.images) for record in records)
 
@@ -133,7 +151,6 @@ def _finished(start: _Start, records: Sequence[PartRecord]) -> Prepared:
     finish.check_missing(missing, table, config.data, config.on_missing_image)
     finish.check_unreadable(records, config.data, config.on_bad_image)
     content = finish.write_index(start.out, start.planned, records, table, len(missing))
-    _remove_records(start)
     return Prepared(_images(records), hashlib.sha256(content).hexdigest())
 
 
@@ -158,7 +175,8 @@ def _confirmed(start: _Start, index: PreparedIndex) -> Prepared:
                     hint=f"remove {INDEX} and repeat the command, which prepares it again",
                 )
             advance(1)
-    _remove_records(start)
+    if start.config.share is None:
+        _remove_records(start)
     start.reporter.line(f"the prepared set is complete: {index.count:,} images")
     return Prepared(index.count, hashlib.sha256(start.out.read(INDEX)).hexdigest())
 
@@ -166,7 +184,7 @@ def _confirmed(start: _Start, index: PreparedIndex) -> Prepared:
 def _made(start: _Start, parts: Sequence[PlannedPart], images: int) -> dict[int, PartRecord]:
     """Prepare these parts, several at a time; their records. Raises: as `prepare_part`, for the first that fails."""
     side = start.planned.geometry.side
-    workers = start.config.workers or len(os.sched_getaffinity(0))
+    workers = start.config.workers or usable_cores()
     numbers = Numbers()
     start.reporter.line(
         f"preparing {images:,} images at {side} x {side} pixels, {in_words(images * side**2)}, with {workers} processes"
