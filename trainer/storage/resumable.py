@@ -191,7 +191,7 @@ def _rest(storage: Storage, item: Item, have_bytes: int, wording: Wording) -> It
     """The missing part of the object. Raises: DamagedError when its length is not the listed one; as `Storage.chunks`."""
     if have_bytes == item.stat.size_bytes > 0:
         return ()
-    chunks = storage.chunks(item.key, first=have_bytes, stamp=item.stat.stamp)
+    chunks = storage.chunks(item.key, first=have_bytes, stamp=item.stat.stamp, verify=item.sha256 is None)
     return as_listed(chunks, item.stat, f"cannot {wording.doing} `{item.key}`", first=have_bytes)
 
 

@@ -50,7 +50,7 @@ class Wire:
     def __getattr__(self, name):
         return getattr(self._storage, name)
 
-    def chunks(self, key, *, first=0, stamp=None):
+    def chunks(self, key, *, first=0, stamp=None, verify=True):
         came = 0
         try:
             for chunk in self._storage.chunks(key, first=first, stamp=stamp):
@@ -247,7 +247,7 @@ class Restless(Wire):
 
     times = 1
 
-    def chunks(self, key, *, first=0, stamp=None):
+    def chunks(self, key, *, first=0, stamp=None, verify=True):
         if key == "metrics.jsonl" and self.times:
             self.times -= 1
             self._storage.write(key, self._storage.read(key) + b"more\n")
@@ -399,7 +399,7 @@ class Endless(Wire):
         super().__init__(storage)
         self._key, self._lengths = key, lengths
 
-    def chunks(self, key, *, first=0, stamp=None):
+    def chunks(self, key, *, first=0, stamp=None, verify=True):
         if key != self._key:
             yield from super().chunks(key, first=first, stamp=stamp)
         else:
@@ -568,7 +568,7 @@ def test_problem_of_any_kind_ends_a_transfer(here, output):
     storage = write_run(output)
 
     class Broken(Wire):
-        def chunks(self, key, *, first=0, stamp=None):
+        def chunks(self, key, *, first=0, stamp=None, verify=True):
             raise IndexError(key)
 
     item = Item(key="run.json", target=here / "run.json", stat=storage.stat("run.json"))
