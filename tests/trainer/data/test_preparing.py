@@ -81,7 +81,7 @@ def test_records_from_archives_and_files_are_those_of_the_images(phantoms, archi
 def test_labels_of_a_prepared_set_are_those_of_its_source(phantoms, archives, tmp_path, inline):  # noqa: F811
     run(archives, tmp_path / "p")
     ours, theirs = read_labels(tmp_path / "p"), read_labels(phantoms)
-    assert (ours.layout, ours.labels_layout) == ("prepared", "nih")
+    assert (ours.layout, ours.prepared_from) == ("prepared", "nih")
     assert ours.table.labels_sha256() == theirs.table.labels_sha256()
     assert ours.table.split_sha256() == theirs.table.split_sha256()
     again, drawn = (read_labels(place, split="patients:60/20/20").table for place in (tmp_path / "p", phantoms))

@@ -1,7 +1,7 @@
 """Reading a data set: its layout, labels and split, whatever the layout."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -52,17 +52,16 @@ def read_labels(
 
     Raises: InputError with all problems of the labels, for patients in two splits and for empty splits.
     """
-    requested = patient_split(split)
-    read = _read(data, layout, split, val_list, choices=choices, of_run=of_run)
-    found = _resolved(read.raw.prepared_from or read.layout, read.raw.table, choices, of_run)
-    check_finding_names(found.table.findings, f"`{data}`")
-    given, carved = not requested, read.raw.carved
-    kept = None if kept_split is None else with_kept_split(found.table, kept_split, given=given, carved=carved)
-    if kept is None:
-        drawn = _split(read.raw, requested, f"`{data}`")
-        kept = replace(found.table, split_N=drawn.split_N[found.rows_N])
-        _check_splits(kept, split, data)
-    return replace(read.source(), table=kept, policy=found.policy)
+    return _read(
+        data,
+        layout=layout,
+        split=split,
+        val_list=val_list,
+        kept_split=kept_split,
+        choices=choices,
+        of_run=of_run or AS_READ,
+        decide=lambda chosen, table: _resolved(chosen, table, choices, of_run),
+    )
 
 
 def read_raw_labels(
@@ -73,45 +72,34 @@ def read_raw_labels(
     val_list: str | None = None,
     choices: LabelChoices = AS_READ,
 ) -> Source:
-    """The data set as `read_labels` reads it, with labels as its files give them: uncertain and blank ones are undecided.
+    """The data set with labels as its files give them: uncertain and blank ones are still undecided.
 
-    Raises: as `read_labels`.
+    Of the choices, only those of the layout's files count. Raises: as `read_labels`.
     """
-    read = _read(data, layout, split, val_list, choices=choices, of_run=None)
-    table = _split(read.raw, patient_split(split), f"`{data}`")
-    check_finding_names(table.findings, f"`{data}`")
-    _check_splits(table, split, data)
-    return replace(read.source(), table=table)
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A data set as its layout reads it."""
-
-    layout: str
-    root: Path
-    entries: Sequence[str]
-    raw: RawSource
-
-    def source(self) -> Source:
-        """With the raw table."""
-        raw = self.raw
-        return Source(
-            self.layout,
-            self.root,
-            raw.table,
-            raw.look_alikes,
-            unread=_unread(self.entries, LAYOUTS[self.layout], raw),
-            notes=raw.notes,
-            placement=raw.placement,
-            nih_names=raw.nih_names,
-            prepared_from=raw.prepared_from,
-        )
+    return _read(
+        data,
+        layout=layout,
+        split=split,
+        val_list=val_list,
+        kept_split=None,
+        choices=choices,
+        of_run=AS_READ,
+        decide=lambda _, table: Resolved(table, np.arange(len(table), dtype=np.int64), {}),
+    )
 
 
 def _read(
-    data: Path, layout: str, split: str, val_list: str | None, *, choices: LabelChoices, of_run: LabelChoices | None
-) -> _Read:
+    data: Path,
+    *,
+    layout: str,
+    split: str,
+    val_list: str | None,
+    kept_split: Mapping[str, str] | None,
+    choices: LabelChoices,
+    of_run: LabelChoices,
+    decide: Callable[[str, LabelTable], Resolved],
+) -> Source:
+    """As `read_labels`; `decide` gets the layout whose rules for uncertain and blank labels hold, and its table."""
     requested = patient_split(split)
     _refuse_bucket(data)
     root = release_folder(data, directory_entries(data), layout)
@@ -124,18 +112,38 @@ def _read(
             entries=entries,
             given=not requested,
             choices=choices,
-            of_run=of_run or AS_READ,
+            of_run=of_run,
             val_list=None if val_list is None else val_file(root, val_list),
         )
     )
-    return _Read(chosen, root, entries, raw)
+    found = decide(raw.prepared_from or chosen, raw.table)
+    check_finding_names(found.table.findings, f"`{data}`")
+    kept = (
+        None if kept_split is None else with_kept_split(found.table, kept_split, given=not requested, carved=raw.carved)
+    )
+    if kept is None:
+        kept = _with_split(raw, found, requested, split, f"`{data}`")
+    return Source(
+        chosen,
+        root,
+        kept,
+        raw.look_alikes,
+        unread=_unread(entries, LAYOUTS[chosen], raw),
+        notes=raw.notes,
+        policy=found.policy,
+        placement=raw.placement,
+        nih_names=raw.nih_names,
+        prepared_from=raw.prepared_from,
+    )
 
 
-def _check_splits(table: LabelTable, split: str, data: Path) -> None:
-    """Raises: InputError for splits without images."""
-    requested = patient_split(split)
+def _with_split(raw: RawSource, found: Resolved, requested: PatientSplit | None, split: str, origin: str) -> LabelTable:
+    """The used labels, split as requested, or as the data set gives it. Raises: InputError for empty splits."""
+    drawn = _split(raw, requested, origin)
+    table = replace(found.table, split_N=drawn.split_N[found.rows_N])
     has_val = requested is None or bool(requested.shares[1])
-    check_splits(table, SPLITS if has_val else ("train", "test"), f"`--split {split}`" if requested else f"`{data}`")
+    check_splits(table, SPLITS if has_val else ("train", "test"), f"`--split {split}`" if requested else origin)
+    return table
 
 
 def _resolved(layout: str, raw: LabelTable, choices: LabelChoices, of_run: LabelChoices | None) -> Resolved:

@@ -102,10 +102,15 @@ def as_bytes(index: PreparedIndex) -> bytes:
     return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
+def is_index(content: bytes) -> bool:
+    """Whether these bytes are an index of format 3, whatever their state."""
+    return b'"format": 3,' in content[:64]
+
+
 def is_prepared(folder: Path) -> bool:
     """Whether the folder holds an index of format 3, whatever its state."""
     try:
-        return b'"format": 3,' in content_of(folder / INDEX)[:64]
+        return is_index(content_of(folder / INDEX))
     except (OSError, DamagedPackError):
         return False
 
