@@ -7,14 +7,15 @@ preset's values; a preset is a complete recipe.
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, Token
 
-from trainer import card_file
+from trainer import card_file, label_choices
 from trainer.errors import InputError, on_one_line
+from trainer.label_choices import LabelChoices
 from trainer.layout import check_name
 from trainer.location import expanded_words
 
@@ -64,7 +65,7 @@ def flag_of(field: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(LabelChoices):
     """A complete, checked configuration of one training run.
 
     Raises: InputError, on construction, for values that no run can use.
@@ -222,6 +223,7 @@ class TrainConfig:
     """Largest norm of the gradient."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_name(self.name)
         check_gray_range(self.gray_range)
         if self.card is not None:
@@ -524,6 +526,12 @@ def parse_flags(argv: Sequence[str]) -> tuple[TrainConfig, frozenset[str]]:
     return bound.arguments["config"], frozenset(given)
 
 
+def from_document(document: Mapping[str, Any]) -> TrainConfig:
+    """The configuration in a run's record, whose fields have been checked. Raises: InputError, TypeError for unknown fields."""
+    fields: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in document.items()}
+    return TrainConfig(**fields)
+
+
 def is_flag(word: str) -> bool:
     """Whether a word such as `--lr` or `--no-flip` is a flag of `trainer train`."""
     fields = {field.name: field.type for field in dataclasses.fields(TrainConfig)}
@@ -542,12 +550,20 @@ def usage_problem(problem: CycloptsError) -> str:
 
 
 def to_argv(config: TrainConfig) -> list[str]:
-    """The flags of `trainer train` that mean this configuration, every value written out."""
+    """The flags of `trainer train` that mean this configuration, every value written out.
+
+    Choices of labels are written only where they are made, so that images of earlier versions take the flags.
+    """
     argv = []
+    unmade = label_choices.NAMES - config.given().keys()
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         flag = flag_of(field.name)
-        if isinstance(value, bool):
+        if field.name in unmade:
+            continue
+        if isinstance(value, tuple):
+            argv += [f"{flag}={each}" for each in value]
+        elif isinstance(value, bool):
             argv.append(flag if value else "--no-" + flag[2:])
         elif value is not None:
             argv.append(f"{flag}={value!r}" if isinstance(value, float) else f"{flag}={value}")

@@ -83,20 +83,23 @@ class LabelChoices:
         return names
 
     def renamed(self) -> dict[str, tuple[str, ...]]:
-        """Old names by new name. Raises: InputError for another form, or a name used twice."""
+        """Old names by new name. Raises: InputError for another form, a new name used twice, and one joined with itself."""
         renamed: dict[str, tuple[str, ...]] = {}
-        used: set[str] = set()
         for text in self.rename:
             new, old = _renamed(text)
-            twice = next((name for name in old if name in used or old.count(name) > 1), new if new in renamed else None)
+            twice = new if new in renamed else next((name for name in old if old.count(name) > 1), None)
             if twice is not None:
                 raise InputError(
-                    f"cannot rename findings: `{on_one_line(twice)}` is named twice, got `{on_one_line(text)}` (from `--rename`)",
-                    hint="a finding has one new name; join findings with a bar in one flag: NEW=OLD|OLD",
+                    f"cannot rename: `{on_one_line(twice)}` is named twice, got `{on_one_line(text)}` (from `--rename`)",
+                    hint="join findings with a bar in one flag: NEW=OLD|OLD",
                 )
             renamed[new] = old
-            used.update(old)
         return renamed
+
+    def columns(self) -> tuple[str, ...]:
+        """Names that the chosen findings may have in the data set: their own, and those that are renamed or joined to them."""
+        renamed = self.renamed()
+        return tuple(old for name in self.chosen_findings() or () for old in (name, *renamed.get(name, ())))
 
     def uncertain_policies(self) -> dict[str | None, float]:
         """Values of uncertain labels by finding, with the value of all others under None, where it is given; NaN is unknown.
@@ -168,6 +171,13 @@ class LabelChoices:
         return LabelChoices(**taken)
 
 
+AS_READ: Final = LabelChoices()
+"""No choices: everything as the layout does it."""
+
+NAMES: Final = frozenset(field.name for field in dataclasses.fields(LabelChoices))
+"""Names of the choices, which are those of the flags and of the keys in run.json."""
+
+
 def policy_word(value: float) -> str:
     """The word of `--uncertain` for a value: `ones`, `zeros`, `ignore`, or the number."""
     if math.isnan(value):
@@ -214,9 +224,9 @@ def _names(text: str, flag: str) -> tuple[str, ...]:
 def _renamed(text: str) -> tuple[str, tuple[str, ...]]:
     new, sign, right = text.partition("=")
     new, old = new.strip(), tuple(name.strip() for name in right.split("|"))
-    if not sign or "=" in right or not new or not all(old) or not text.isprintable():
+    if not sign or not new or not all(old) or not text.isprintable():
         raise InputError(
-            f"cannot rename findings: it must be NEW=OLD or NEW=OLD|OLD, got `{on_one_line(text)}` (from `--rename`)",
+            f"cannot rename: it must be NEW=OLD or NEW=OLD|OLD, got `{on_one_line(text)}` (from `--rename`)",
             hint='--rename "Lung Lesion=Nodule|Mass"',
         )
     return new, old

@@ -100,6 +100,7 @@ def check(spec: JobSpec) -> None:
         layout=spec.train.layout,
         split=spec.train.split,
         val_list=None if val_list is None else on_this_machine(val_list, paths),
+        choices=spec.train.alone(),
         kept_split=decisions(open_storage(f"{spec.output.rstrip('/')}/{spec.train.name}"), spec.train).get("split"),
     )
     _check_writable(Path(spec.output))

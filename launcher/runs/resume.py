@@ -8,7 +8,7 @@ from launcher.runs.locate import Report, Run
 from launcher.settings.sources import EXAMPLES, OF_A_JOB, PROJECT_FILE
 from launcher.spec.accelerators import hardware
 from launcher.spec.job import OWNED_FLAGS, JobSpec, without_flag
-from trainer.config import GaudiMode, TrainConfig, to_argv
+from trainer.config import GaudiMode, TrainConfig, from_document, to_argv
 from trainer.errors import InputError, listing, on_one_line
 from trainer.formats.documents import checked, run_record
 from trainer.layout import RESULTS, RUN
@@ -77,7 +77,7 @@ def settings_of(name: str, earlier: EarlierRun) -> dict[str, str | list[str]]:
             hint=f"launcher submit --name {name}, with its settings",
         )
     try:
-        config = TrainConfig(**checked(earlier.record["config"], TrainConfig, "config"))  # type: ignore[arg-type]  # its fields
+        config = from_document(checked(earlier.record["config"], TrainConfig, "config"))  # type: ignore[arg-type]  # its fields
         device, workers = ACCELERATORS[earlier.record["device"]], earlier.record["world_size"]
     except (TypeError, KeyError, ValueError) as problem:
         raise InputError(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trainer.__main__ import app
 from trainer.card_file import FIELDS, as_text
-from trainer.config import PRESETS, TrainConfig, from_argv, is_flag, to_argv
+from trainer.config import PRESETS, TrainConfig, flag_of, from_argv, is_flag, to_argv
 from trainer.errors import InputError
 
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), min_size=1).filter(
@@ -20,6 +20,17 @@ PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "),
 )
 
 REQUIRED = ["--data", "d", "--output", "o", "--name", "n"]
+
+LABEL_FLAGS = [
+    "findings",
+    "rename",
+    "uncertain",
+    "blank",
+    "projection",
+    "valid_as",
+    "readers",
+    "physician_labels_only",
+]
 
 FLAGS = [
     "data",
@@ -77,7 +88,23 @@ FLAGS = [
 
 def test_train_has_exactly_these_flags():
     """Flags are an interface: manifests and scripts of users hold them."""
-    assert [field.name for field in dataclasses.fields(TrainConfig)] == FLAGS
+    assert [field.name for field in dataclasses.fields(TrainConfig)] == [*LABEL_FLAGS, *FLAGS]
+
+
+def test_choices_of_labels_are_written_only_where_they_are_made():
+    """The trainer of an earlier version, in an image, does not know their flags."""
+    plain = from_argv(REQUIRED)
+    assert not {word.partition("=")[0] for word in to_argv(plain)} & {flag_of(name) for name in LABEL_FLAGS}
+    labels = ["--uncertain=ignore", "--uncertain=Edema=ones", "--rename=A=B|C D", "--blank=zeros", "--projection=PA,AP"]
+    chosen = from_argv([*REQUIRED, *labels, "--physician-labels-only"])
+    assert chosen.uncertain == ("ignore", "Edema=ones")
+    assert {*labels, "--physician-labels-only"} <= set(to_argv(chosen))
+    assert from_argv(to_argv(chosen)) == chosen
+
+
+def test_a_wrong_choice_of_labels_is_refused_with_the_flags_of_a_job():
+    with pytest.raises(InputError, match="from `--uncertain`"):
+        from_argv([*REQUIRED, "--uncertain", "maybe"])
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -17,6 +17,7 @@ from trainer.evaluation.document import Evaluation, to_json
 from trainer.evaluation.from_file import FileRequest, beside, evaluate_file, other_model
 from trainer.evaluation.inputs import evaluated, scores_of
 from trainer.evaluation.summary import as_csv, as_table
+from trainer.label_choices import AS_READ, LabelChoices
 from trainer.report import evaluation_files
 from trainer.runtime.console import Reporter
 
@@ -42,7 +43,6 @@ def evaluate(
     layout: Layout = "auto",
     split: str | None = None,
     val_list: str | None = None,
-    rename: Annotated[list[str] | None, Parameter(negative="")] = None,
     tta: Literal["none", "flip", "ten_crop"] = "none",
     device: str = "auto",
     batch_size: PositiveInt = BATCH,
@@ -52,6 +52,7 @@ def evaluate(
     force: bool = False,
     positive_class: str | None = None,
     prevalence: Annotated[list[str] | None, Parameter(negative="")] = None,
+    choices: Annotated[LabelChoices, Parameter(name="*")] = AS_READ,
     resamples: PositiveInt = 1000,
     seed: NonNegativeInt = 0,
     out: Path | None = None,
@@ -77,7 +78,8 @@ def evaluate(
     against
         Predictions of another model for the same images, or a run that contains some; both are compared on the same resamples.
     part
-        Images to evaluate: a split of the data set, or `all` predicted ones; default: test where there are splits, otherwise all.
+        Images to evaluate: a split of the data set, or `all`, such as in an external test; default: test where there are
+        splits, otherwise all.
     step
         Checkpoint of a run: `best`, `last` or its number.
     layout
@@ -86,9 +88,6 @@ def evaluate(
         `given` by the data set, or `patients:A/B/C[@SEED]`; default: that of the model's run.
     val_list
         File with the names of the validation images (NIH layout).
-    rename
-        LABEL=FINDING|FINDING: evaluate the highest probability of these findings on this label, such as a column of readers
-        in --labels: "Nodule or mass=Nodule|Mass". May be given several times.
     tta
         Test-time augmentation: average over `flip` two or `ten_crop` ten views of each image.
     device
@@ -109,6 +108,9 @@ def evaluate(
     prevalence
         SHARE, or FINDING=SHARE: predictive values in a population with this prevalence, such as `Pneumonia=0.02`. May be given
         several times.
+    choices
+        How labels are read; default: as the model's run, as far as that fits the data set. --rename NEW=OLD|OLD also joins
+        predictions: the highest of these findings is evaluated on the label NEW, such as a column of readers in --labels.
     resamples
         Bootstrap resamples of patients, for the 95 % intervals.
     seed
@@ -139,7 +141,8 @@ def evaluate(
             val_list=val_list,
             positive_class=positive_class,
             prevalences=prevalence or (),
-            renamed=rename or (),
+            renamed=choices.rename,
+            choices=replace(choices, rename=()),
             resamples=resamples,
             seed=seed,
         )
@@ -147,7 +150,7 @@ def evaluate(
         return
     assert models is not None
     assert data is not None
-    _refuse_of_predictions(val_predictions, positive_class, rename)
+    _refuse_of_predictions(val_predictions, positive_class)
     _refuse({"--against": against is not None and len(models) > 1}, "several models are compared with the first")
     from trainer.inference.evaluate import ModelRequest  # noqa: PLC0415 - importing torch takes seconds; not needed for files
 
@@ -158,7 +161,7 @@ def evaluate(
         layout=layout,
         split=split,
         val_list=val_list,
-        part=_part_of_model(part),
+        part=part or "test",
         tta=tta,
         device=device,
         batch_size=batch_size,
@@ -167,6 +170,7 @@ def evaluate(
         on_missing_image=on_missing_image,
         force=force,
         prevalences=tuple(prevalence or ()),
+        choices=choices,
     )
     if len(models) == 1:
         sys.stdout.write(_FORMS[format](_of_model(of_model, against, out, resamples=resamples, seed=seed)))
@@ -259,9 +263,7 @@ def _check_inputs(
         )
 
 
-def _refuse_of_predictions(
-    val_predictions: Path | None, positive_class: str | None, rename: Sequence[str] | None
-) -> None:
+def _refuse_of_predictions(val_predictions: Path | None, positive_class: str | None) -> None:
     """Refuse flags that a model has no use for."""
     _refuse(
         {"--val-predictions": val_predictions is not None},
@@ -271,7 +273,6 @@ def _refuse_of_predictions(
         {"--positive-class": positive_class is not None},
         "a model has that of its run; for another, evaluate the run's predictions with --predictions and --labels",
     )
-    _refuse({"--rename": rename is not None}, "it renames columns of --predictions")
 
 
 def _refuse_bucket(files: Mapping[str, Path | None]) -> None:
@@ -283,15 +284,6 @@ def _refuse_bucket(files: Mapping[str, Path | None]) -> None:
                 f"cannot read `{place}`: it must be a local file (from `{flag}`)",
                 hint="download it; only a model and its --data can be in a bucket",
             )
-
-
-def _part_of_model(part: Part | None) -> Literal["train", "val", "test"]:
-    if part == "all":
-        raise InputError(
-            "cannot evaluate all splits of a data set at once: a model was trained on some, got `all` (from `--part`)",
-            hint="--part test",
-        )
-    return part or "test"
 
 
 def _refuse(flags: Mapping[str, bool], reason: str) -> None:

@@ -67,8 +67,9 @@ def explain(
     top
         Number of most probable findings to explain per image.
     boxes
-        Boxes drawn by radiologists, NIH's BBox_List_2017.csv: explain images and findings with a box, and write their agreement
-        with the maps to localisation.json and .png. Images are matched by file name; boxes of other images are skipped.
+        Boxes drawn by radiologists, NIH's BBox_List_2017.csv, or the table of VinDr-CXR or of the RSNA challenge: explain images
+        and findings with a box, and write their agreement with the maps to localisation.json and .png. Images are matched by
+        file name; boxes of other images are skipped.
     check_randomisation
         Randomise the model's weights from the head down and write to randomisation.json how much its maps change; uses the first
         32 images.

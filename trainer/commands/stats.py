@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from trainer.config import Layout, OnMissingImage
 from trainer.data.layouts import Source, read_labels
@@ -11,6 +13,7 @@ from trainer.data.locate import missing_images, share_present, without_missing
 from trainer.data.prevalence import as_csv, as_json, as_table, prevalence
 from trainer.errors import on_one_line
 from trainer.evaluation.label_file import caveats
+from trainer.label_choices import AS_READ, LabelChoices
 
 
 def stats(
@@ -20,6 +23,7 @@ def stats(
     split: str = "given",
     val_list: str | None = None,
     on_missing_image: OnMissingImage = "fail",
+    choices: Annotated[LabelChoices, Parameter(name="*")] = AS_READ,
     format: Literal["table", "csv", "json"] = "table",  # noqa: A002 - the flag's name
 ) -> None:
     """Print the prevalence of each finding, and the number of images and patients, per split. Reads no images, and says which are missing.
@@ -36,10 +40,12 @@ def stats(
         File with the names of the validation images (NIH layout).
     on_missing_image
         `skip` counts only images that have a file, as training with this flag does.
+    choices
+        How labels are read.
     format
         Output format.
     """
-    source = read_labels(data, layout=layout, split=split, val_list=val_list)
+    source = read_labels(data, layout=layout, split=split, val_list=val_list, choices=choices)
     for note in _notes(source):
         sys.stderr.write(f"note: {note}\n")
     if on_missing_image == "skip":

@@ -5,6 +5,7 @@ Labels are read before images, as they are cheap to check. All workers call thes
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
 from trainer.data.locate import locate_images
 from trainer.data.locks import locked
+from trainer.data.packs import staging
 from trainer.data.packs.building import build
 from trainer.data.packs.damage import DamagedPackError
 from trainer.data.packs.index import write_measured
@@ -27,9 +29,10 @@ from trainer.data.packs.reading import Pack
 from trainer.data.packs.records import Geometry
 from trainer.data.packs.verify import attach, open_pack
 from trainer.errors import InputError, listing
+from trainer.label_choices import AS_READ, LabelChoices
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
-from trainer.runtime.progress import USUALLY_FEW
+from trainer.runtime.progress import BYTES, USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Shown, Watchdog
 from trainer.storage.waiting import Waiting
 
@@ -50,23 +53,55 @@ class Place:
     gray_range: str | None = None
     """Value of `--gray-range`."""
     on_missing_image: OnMissingImage = "fail"
+    choices: LabelChoices = AS_READ
+    of_run: LabelChoices | None = None
+    """Choices of a model's run, as for `read_labels`."""
 
 
 def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
-    """Download a data set from a bucket to this node; called by the first worker of each node."""
-    if "://" in place.data:
-        waiting = _waiting(reporter, watchdog, "another process is downloading the data set")
+    """Copy a data set to this node where it is in a bucket, or prepared and on a mount; called by the first worker of each node.
+
+    Raises: InputError, also before anything is copied where the cache has no room; DamagedError; RemoteError.
+    """
+    waiting = _waiting(reporter, watchdog, "another process is downloading the data set")
+    if staging.is_staged(place.data):
+        shown: Shown = partial(reporter.progress, unit=BYTES)
+        staging.stage(
+            place.data, place.cache, lambda size: watchdog.progress(shown, "fetching the prepared set", size), waiting
+        )
+    elif "://" in place.data:
+        staging.forget(place.data, place.cache)
         fetch(
             place.data, place.cache, lambda files: watchdog.progress(reporter.progress, "downloading", files), waiting
         )
-        watchdog.pause()
+    watchdog.pause()
+
+
+def folder_on_node(place: Place) -> Path:
+    """The directory of the data set on this node, once `fetched` has returned on it."""
+    staged = staging.staged_folder(place.data, place.cache)
+    if staged is not None and ("://" in place.data or staging.is_staged(place.data)):
+        return staged
+    return folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
 
 
 def labelled(place: Place, kept_split: Mapping[str, str] | None = None) -> Source:
     """The labels of all images in a split; `kept_split` as in `read_labels`. Raises: InputError."""
-    folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
-    source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list, kept_split=kept_split)
+    source = labels_of(folder_on_node(place), place, kept_split)
     return replace(source, table=source.table.used())
+
+
+def labels_of(folder: Path, place: Place, kept_split: Mapping[str, str] | None = None) -> Source:
+    """The labels of all images of the place, which is in this folder; as `read_labels`. Raises: InputError."""
+    return read_labels(
+        folder,
+        layout=place.layout,
+        split=place.split,
+        val_list=place.val_list,
+        kept_split=kept_split,
+        choices=place.choices,
+        of_run=place.of_run,
+    )
 
 
 def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:

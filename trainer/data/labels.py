@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import InputError, on_one_line
+from trainer.errors import InputError, listing, on_one_line
 
 FINDINGS: Final[tuple[str, ...]] = (
     "Atelectasis",
@@ -32,6 +32,42 @@ FINDINGS: Final[tuple[str, ...]] = (
 """The labels of ChestX-ray14, in the order of the published label lists."""
 
 SPLITS: Final = ("train", "val", "test")
+
+POSITIVE_FROM: Final = 0.5
+"""Lowest fraction of readers for which an image counts as having a finding where only yes or no is possible: statistics, splits."""
+
+
+MEAN: Final = "mean"
+"""The row below those of the findings in tables of results, so no name of a finding."""
+
+
+def check_finding_names(findings: Sequence[str], origin: str) -> None:
+    """Check that findings have different printable names, of any letters; `origin` is where they come from.
+
+    Raises: InputError with all names that cannot be used.
+    """
+    problems = [
+        f"`{on_one_line(name)}`: {why}"
+        for name in dict.fromkeys(findings)
+        if (why := _why_no_name(name, findings.count(name))) is not None
+    ]
+    if problems or not findings:
+        what = f"{len(problems)} names of findings cannot be used" if problems else "there is no finding"
+        raise InputError(
+            f"cannot read the labels: {what}, got {origin}{listing(problems)}",
+            hint="give each finding a name of its own, on one line",
+        )
+
+
+def _why_no_name(name: str, count: int) -> str | None:
+    reasons = {
+        "it is empty": not name.strip(),
+        "it begins or ends with a blank": name != name.strip(),
+        "it has letters that cannot be printed": not name.isprintable(),
+        f"results have a row `{MEAN}`": name == MEAN,
+        f"it is there {count} times": count > 1,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +95,21 @@ class LabelTable:
     views: tuple[str, ...] | None = None
     """Projection of each image, `PA`, `AP`, `LATERAL` or empty where unknown; None where the data set does not tell."""
 
+    def known_NK(self) -> NDArray[np.bool_]:  # noqa: N802 - a shape suffix
+        """Whether the label is known."""
+        return ~np.isnan(self.labels_NK)
+
     def __len__(self) -> int:
         return len(self.images)
 
     def known(self) -> NDArray[np.bool_]:
         """Where it is known whether the image has the finding."""
         return np.logical_not(np.isnan(self.labels_NK))
+
+    def positive(self) -> NDArray[np.bool_]:
+        """Where the image has the finding; a fraction counts from `POSITIVE_FROM` on, an unknown label does not count."""
+        has_NK: NDArray[np.bool_] = self.labels_NK >= POSITIVE_FROM
+        return has_NK
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Rows of one split's images, in table order."""
@@ -97,9 +142,12 @@ class LabelTable:
         return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
 
     def constant(self) -> list[str]:
-        """Findings that all training images have, or none: nothing can be learned about them."""
+        """Findings whose known labels in train are all the same, or that have none: nothing can be learned about them."""
         labels_NK = self.labels_NK[self.rows("train")]
-        is_constant_K = (labels_NK == labels_NK[:1]).all(axis=0)
+        is_known_NK = ~np.isnan(labels_NK)
+        lowest_K = np.min(labels_NK, axis=0, initial=np.inf, where=is_known_NK)
+        highest_K = np.max(labels_NK, axis=0, initial=-np.inf, where=is_known_NK)
+        is_constant_K = lowest_K >= highest_K
         return [name for name, is_constant in zip(self.findings, is_constant_K.tolist(), strict=True) if is_constant]
 
     def with_findings(self, findings: Sequence[str]) -> "LabelTable":
@@ -114,13 +162,25 @@ class LabelTable:
                 f"cannot train `--loss cross_entropy`: it needs at least two classes, and there is only `{', '.join(self.findings)}`",
                 hint="--loss bce",
             )
-        bad = np.flatnonzero(self.labels_NK.sum(axis=1) != 1)
+        unknown = np.flatnonzero(np.isnan(self.labels_NK).any(axis=1))
+        if len(unknown):
+            raise InputError(
+                f"cannot train `--loss cross_entropy`: the class of every image must be known, but {len(unknown):,} of {len(self):,} "
+                f"have unknown labels, the first is `{on_one_line(self.images[unknown[0]])}`",
+                hint="use --loss bce, which leaves unknown labels out",
+            )
+        bad = np.flatnonzero(~self.has_one_label())
         if len(bad):
             raise InputError(
                 f"cannot train `--loss cross_entropy`: every image must have exactly one label, but {len(bad):,} of {len(self):,} "
                 f"have several labels or none, the first is `{on_one_line(self.images[bad[0]])}`",
                 hint="use --loss bce for independent labels; --preset pneumonia is for a data set with one folder per class",
             )
+
+    def has_one_label(self) -> NDArray[np.bool_]:
+        """Whether each image has exactly one of the labels and certainly none of the others, shape N."""
+        one_N: NDArray[np.bool_] = ((self.labels_NK == 1).sum(axis=1) == 1) & ((self.labels_NK != 0).sum(axis=1) == 1)
+        return one_N
 
     def split_sha256(self) -> str:
         """Hash of the split of every image, independent of row order."""

@@ -66,7 +66,9 @@ def public_name(source: Source) -> str | None:
         if _label_hashes(source) == _NIH_FILES[source.layout]:
             return NIH
         return PHANTOMS if are_drawn(source) else None
-    return KERMANY if source.layout == "folders" and _is_kermany(source) else None
+    if source.layout == "folders" and _is_kermany(source):
+        return KERMANY
+    return PHANTOMS if are_drawn(source) else None
 
 
 def is_kaggle_test(images: Sequence[str]) -> bool:
@@ -81,7 +83,7 @@ def is_kaggle_test(images: Sequence[str]) -> bool:
 
 def are_drawn(source: Source) -> bool:
     """Whether the images are phantoms of `trainer synth`, not X-rays."""
-    return source.layout == "nih" and has_drawn(source.root)
+    return has_drawn(source.root, source.layout)
 
 
 def _label_hashes(source: Source) -> set[str]:

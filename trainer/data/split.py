@@ -18,9 +18,6 @@ from trainer.errors import InputError, listing, on_one_line
 
 RESPLIT_HINT: Final = "--split patients:70/10/20 splits all images again by patient"
 
-HAS: Final = 0.5
-"""A soft label from which an image counts as having the finding."""
-
 _NUMBER = r"(\d{1,6}(?:\.\d{1,6})?)"
 
 _PATIENTS = re.compile(rf"patients:{_NUMBER}/{_NUMBER}/{_NUMBER}(?:@(\d{{1,18}}))?", re.ASCII)
@@ -84,7 +81,7 @@ def carve(table: LabelTable, shares: Mapping[str, Fraction], *, seed: int = 0) -
 
 
 def with_kept_split(
-    table: LabelTable, kept: Mapping[str, str], *, given: bool, carved: Collection[str] = ("val",)
+    table: LabelTable, kept: Mapping[str, str], *, given: bool, carved: Collection[str] = ()
 ) -> LabelTable | None:
     """The table with the split that a run has recorded for each image; None where it is not one of these images.
 
@@ -117,7 +114,7 @@ def _deal_rows(table: LabelTable, rows: NDArray[np.int64], shares: Sequence[Frac
 
     has_PK = np.zeros((len(members), len(table.findings) + 1), dtype=np.bool_)
     has_PK[:, -1] = True  # a column that all patients have: dealing it last gives the splits their sizes
-    image, finding = (table.labels_NK[rows] >= HAS).nonzero()  # never where unknown or uncertain
+    image, finding = table.positive()[rows].nonzero()
     has_PK[patient_N[image], finding] = True
     split_P = np.empty(len(members), dtype=np.int64)
     split_P[order_P] = _stratify(has_PK[order_P], shares)

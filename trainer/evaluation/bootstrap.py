@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.evaluation.label_values import known_rows
 from trainer.evaluation.metrics import Floats
 
 GRID: Final[Floats] = np.linspace(0.0, 1.0, 101)
@@ -82,6 +83,14 @@ def ranked(
         positive_start_G=first_G,
         positive_stop_G=np.append(first_G[1:], len(scores_P)).astype(np.intp)[: len(first_G)],
     )
+
+
+def _ranked_findings(
+    scores_NK: NDArray[np.floating], labels_NK: NDArray[np.floating], patients_N: NDArray[np.integer]
+) -> list[Ranked]:
+    """The images with a known label of each finding."""
+    rows = [known_rows(labels_N) for labels_N in labels_NK.T]
+    return [ranked(scores_NK[of, k], labels_NK[of, k], patients_N[of]) for k, of in enumerate(rows)]
 
 
 @dataclass(frozen=True)
@@ -187,8 +196,11 @@ def resampled(
     *,
     curves: bool = False,
 ) -> Resampled:
-    """Scores on each resample. `patients_N` are numbers below `resamples.patients`; some of them may have no image."""
-    findings = [ranked(scores_NK[:, k], labels_NK[:, k], patients_N) for k in range(labels_NK.shape[1])]
+    """Scores on each resample, of the known labels of each finding.
+
+    `patients_N` are numbers below `resamples.patients`; some of them may have no image.
+    """
+    findings = _ranked_findings(scores_NK, labels_NK, patients_N)
     auroc_BK, auprc_BK = (np.empty((resamples.count, len(findings))) for _ in range(2))
     shape = (resamples.count, len(findings), len(GRID)) if curves else (0,)
     roc_BKX, pr_BKX = (np.empty(shape, np.float32) for _ in range(2))
@@ -211,7 +223,7 @@ def auroc_resampled(
     resamples: Resamples,
 ) -> Floats:
     """AUROC only, [B, K]: the same values in less time."""
-    findings = [ranked(scores_NK[:, k], labels_NK[:, k], patients_N) for k in range(labels_NK.shape[1])]
+    findings = _ranked_findings(scores_NK, labels_NK, patients_N)
     return np.concatenate(
         [
             np.stack([tally(images, counts_BP).auroc() for images in findings], axis=1)
@@ -221,7 +233,7 @@ def auroc_resampled(
 
 
 def point_curves(scores_N: NDArray[np.floating], labels_N: NDArray[np.floating]) -> tuple[Floats, Floats]:
-    """ROC and precision-recall curves on the grid, for all images without resampling."""
+    """ROC and precision-recall curves on the grid, for all images without resampling; all labels are known."""
     everyone = np.arange(len(scores_N), dtype=np.intp)
     counted = tally(ranked(scores_N, labels_N, everyone), np.ones((1, len(scores_N)), np.int32))
     return counted.roc()[0], counted.precision_recall()[0]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, on_one_line
+from trainer.evaluation.label_values import binary, known_rows
 from trainer.evaluation.logistic import coefficients
 from trainer.evaluation.metrics import Floats, class_log_odds, log_odds, probability
 from trainer.evaluation.operating import RULES, thresholds
@@ -107,8 +108,8 @@ def fit(
     *,
     classes: bool = False,
 ) -> Calibrator:
-    """Fit lines, and thresholds of the calibrated probabilities, on these images only."""
-    raw_NK = log_odds_NK.astype(np.float64)
+    """Fit lines, and thresholds of the calibrated probabilities, on these images only; each finding on its known labels."""
+    raw_NK, labels_NK = log_odds_NK.astype(np.float64), binary(labels_NK)
     notes: list[str] = []
     if classes:
         lines = [(_temperature(raw_NK, labels_NK, findings, notes), 0.0)] * len(findings)
@@ -130,8 +131,10 @@ def fit(
 def thresholds_of(
     probability_NK: Floats, labels_NK: NDArray[np.floating], findings: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Thresholds by rule and finding; a finding without positives or negatives has none."""
-    chosen = {name: thresholds(probability_NK[:, k], labels_NK[:, k]) for k, name in enumerate(findings)}
+    """Thresholds by rule and finding, from its known labels; a finding without positives or negatives has none."""
+    labels_NK = binary(labels_NK)
+    rows = [known_rows(labels_N) for labels_N in labels_NK.T]
+    chosen = {name: thresholds(probability_NK[rows[k], k], labels_NK[rows[k], k]) for k, name in enumerate(findings)}
     return {rule: {name: by_rule[rule] for name, by_rule in chosen.items() if rule in by_rule} for rule in RULES}
 
 
@@ -167,12 +170,14 @@ def _platt(log_odds_N: Floats, labels_N: NDArray[np.floating], name: str, notes:
     the line steep. A negative slope would reverse the order of images: then only the intercept is fitted. Source: Platt
     1999, "Probabilistic outputs for support vector machines", for targets and fit.
     """
-    positive_N = labels_N > 0
+    rows, has_unknown = known_rows(labels_N), bool(np.isnan(labels_N).any())
+    log_odds_N, positive_N = log_odds_N[rows], labels_N[rows] > 0
     positives, negatives = int(positive_N.sum()), int((~positive_N).sum())
     if not (positives and negatives):
-        notes.append(
-            f"{name}: not calibrated and no thresholds: validation has no image with{'out' * (not negatives)} it"
-        )
+        why = f"validation has no image with{'out' * (not negatives)} it{' among its known labels' * has_unknown}"
+        if not len(positive_N):
+            why = "its label is unknown for all validation images"
+        notes.append(f"{name}: not calibrated and no thresholds: {why}")
         return 1.0, 0.0
     target_N = np.where(positive_N, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     x_N2 = np.stack([log_odds_N, np.ones_like(log_odds_N)], axis=1)

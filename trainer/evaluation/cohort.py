@@ -47,7 +47,8 @@ def cohort_part(
         images_of_unknown_patients=unknown,
         images_per_patient_median=None if per_patient is None else float(np.median(per_patient)),
         images_per_patient_most=None if per_patient is None else int(per_patient.max()),
-        positives=dict(zip(table.findings, (table.labels_NK[rows_N] > 0).sum(axis=0).tolist(), strict=True)),
+        positives=dict(zip(table.findings, table.positive()[rows_N].sum(axis=0).tolist(), strict=True)),
+        known=dict(zip(table.findings, table.known()[rows_N].sum(axis=0).tolist(), strict=True)),
         sex=sex,
         sex_unknown=sex_unknown,
         age_median=median,
@@ -151,7 +152,7 @@ def cohort_rows(parts: Sequence[CohortPart], named: Callable[[str], str] | None 
     ]
     if named is not None:
         rows += [
-            [f"with {named(name)}", *(shown_number(part["positives"].get(name)) for part in parts)]
+            [f"with {named(name)}", *(_positives(part, name) for part in parts)]
             for name in (parts[0]["positives"] if parts else ())
         ]
     return rows
@@ -172,6 +173,13 @@ def cohort_words(parts: Sequence[CohortPart]) -> list[str]:
 def shown_number(value: int | None) -> str:
     """A number with separators; `-` where it is unknown or not shown."""
     return "-" if value is None else f"{value:,}"
+
+
+def _positives(part: CohortPart, name: str) -> str:
+    """Number of positives, and of known labels where some are unknown."""
+    known = part.get("known", {}).get(name, part["images"])
+    shown = shown_number(part["positives"].get(name))
+    return shown if known == part["images"] else f"{shown} of {known:,} known"
 
 
 def _per_patient(part: CohortPart) -> str:

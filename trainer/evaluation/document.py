@@ -11,7 +11,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Final, Literal, TypedDict
 
 from trainer.errors import InputError
-from trainer.formats.documents import checked, shown
+from trainer.formats.documents import LabelPolicy, checked, shown
 from trainer.limits import LimitError, parsed_json
 
 FORMAT: Final = 2
@@ -130,6 +130,8 @@ class Curve(TypedDict):
 class _FindingLater(TypedDict, total=False):
     """Keys of format 2."""
 
+    known: int
+    """Images where its label is known, on which it is evaluated. Absent in earlier versions: all images."""
     positive_patients: int
     negative_patients: int
     """Patients with at least one image with, and without it; images, where patients are unknown."""
@@ -147,6 +149,7 @@ class Finding(_FindingLater):
     name: str
     positives: int
     prevalence: float
+    """Share of positives among the known labels; 0 without any."""
     auroc: Interval
     auprc: Interval
     raw: Calibration
@@ -293,7 +296,14 @@ class CohortCell(TypedDict):
     """Where it is not shown because it has fewer patients than this."""
 
 
-class CohortPart(TypedDict):
+class _CohortLater(TypedDict, total=False):
+    """Keys missing in documents of earlier versions."""
+
+    known: dict[str, int]
+    """Images where the label of each finding is known. Absent in earlier versions: all images."""
+
+
+class CohortPart(_CohortLater):
     """Images and patients of one split."""
 
     part: str
@@ -355,8 +365,34 @@ class Data(_Kind):
     """Number of evaluated images of patients in the training set; above 0 only when forced; None where unknown."""
 
 
+class FindingMatch(TypedDict):
+    """A finding under its names in model and data set."""
+
+    name: str
+    outputs: list[str]
+    """Outputs of the model; of several, the highest log-odds are evaluated."""
+    labels: list[str]
+    """Labels of the data set; of several, an image has the finding if it has one of them."""
+
+
+class ExternalTest(TypedDict):
+    """A test on images that are not of the data set that the model was trained on."""
+
+    trained_on: str
+    """The data set of the model's run; only its last name."""
+    matches: list[FindingMatch]
+    """Evaluated findings."""
+    outputs_without_labels: list[str]
+    labels_without_outputs: list[str]
+
+
 class _Later(TypedDict, total=False):
-    """Keys missing in documents of earlier versions."""
+    """Keys missing in documents of earlier versions, and where they say nothing."""
+
+    external: ExternalTest
+    """Absent for images of the model's own data set, and where its training images are unknown."""
+    label_policy: LabelPolicy
+    """What was done to labels before they were evaluated."""
 
     scale: Literal["raw", "calibrated"]
     """Scale of the thresholds: uncalibrated or calibrated probabilities. Absent in format 1: uncalibrated."""
@@ -376,6 +412,17 @@ def scale_of_thresholds(evaluation: "Evaluation") -> str:
     """The probabilities that thresholds apply to, in words."""
     when = "after" if evaluation.get("scale") == "calibrated" else "before"
     return f"probabilities {when} calibration"
+
+
+def known_images(evaluation: "Evaluation", finding: Finding) -> int:
+    """Images on which a finding is evaluated: those where its label is known."""
+    return finding.get("known", evaluation["data"]["images"])
+
+
+def has_unknown(evaluation: "Evaluation") -> bool:
+    """Whether a label of an evaluated image is unknown."""
+    images = evaluation["data"]["images"]
+    return any(known_images(evaluation, finding) < images for finding in evaluation["findings"])
 
 
 def extent(data: Data) -> str:

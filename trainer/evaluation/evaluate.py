@@ -30,6 +30,7 @@ from trainer.evaluation.document import (
     unit_of,
 )
 from trainer.evaluation.finding_scores import finding_scores
+from trainer.evaluation.label_values import binary
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats, auroc_per_finding, probability
 from trainer.evaluation.mined import MinedLabels, mined_findings
@@ -49,6 +50,7 @@ class EvaluationRequest:
     log_odds_NK: NDArray[np.floating]
     """Uncalibrated."""
     labels_NK: NDArray[np.floating]
+    """NaN where unknown; each finding is evaluated on its known labels. A fraction counts as positive from 0.5 on."""
     patients_N: NDArray[np.integer]
     findings: Sequence[str]
     data: Data
@@ -110,6 +112,7 @@ def evaluate(request: EvaluationRequest) -> Evaluation:
                 sample.findings, sample.scores_NK, sample.labels_NK, [one["auroc"] for one in scores.findings]
             ),
             *_not_compared(request),
+            *evaluation_notes.labels(request.findings, request.labels_NK),
             *evaluation_notes.undefined(sample),
             *evaluation_notes.worse_calibrated(scores.findings),
             *evaluation_notes.unknown(metadata, len(request.labels_NK)),
@@ -169,7 +172,7 @@ def _references(request: EvaluationRequest) -> list[Reference]:
 
 def _sample(request: EvaluationRequest) -> Sample:
     members, patient_N = np.unique(request.patients_N, return_inverse=True)
-    given_NK = request.probabilities_NK
+    given_NK, labels_NK = request.probabilities_NK, binary(request.labels_NK)
     scores_NK = request.log_odds_NK if given_NK is None else given_NK
     draw = Resamples(max(1, len(members)), request.resamples, request.seed)
     patient_N = patient_N.astype(np.int64)
@@ -179,11 +182,11 @@ def _sample(request: EvaluationRequest) -> Sample:
         log_odds_NK=request.log_odds_NK,
         probability_NK=probability(request.log_odds_NK) if given_NK is None else given_NK,
         calibrated=request.calibrated,
-        labels_NK=request.labels_NK,
+        labels_NK=labels_NK,
         patients_N=patient_N,
         unit=unit_of(request.data),
         resamples=draw,
-        draws=resampled(scores_NK, request.labels_NK, patient_N, draw, curves=True),
+        draws=resampled(scores_NK, labels_NK, patient_N, draw, curves=True),
     )
 
 

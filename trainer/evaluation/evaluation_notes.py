@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from trainer.data.labels import POSITIVE_FROM
 from trainer.evaluation.bootstrap import mean_over_findings
 from trainer.evaluation.document import FEWEST, Finding, Group
+from trainer.evaluation.label_values import fractions
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.sample import Sample
 
@@ -36,13 +39,20 @@ def undefined(sample: Sample) -> list[str]:
 
 def _absent(sample: Sample) -> list[str]:
     """Findings without a score."""
-    total = len(sample.labels_NK)
-    count_K = (sample.labels_NK > 0).sum(axis=0).tolist()
+    counts = zip(sample.findings, *((sample.labels_NK == value).sum(axis=0).tolist() for value in (1, 0)), strict=True)
+    unknown_K = np.isnan(sample.labels_NK).any(axis=0).tolist()
     return [
-        f"{name}: not evaluated: {'every' if count else 'no'} image here has it"
-        for name, count in zip(sample.findings, count_K, strict=True)
-        if count in {0, total}
+        f"{name}: not evaluated: {_why_absent(positives, negatives, has_unknown=unknown_K[k])}"
+        for k, (name, positives, negatives) in enumerate(counts)
+        if not (positives and negatives)
     ]
+
+
+def _why_absent(positives: int, negatives: int, *, has_unknown: bool) -> str:
+    if not positives + negatives and has_unknown:
+        return "its label is unknown for all images here"
+    among = " with a known label" if has_unknown else ""
+    return f"{'every' if positives else 'no'} image here{among} has it"
 
 
 def _too_few(sample: Sample) -> list[str]:
@@ -72,6 +82,21 @@ def worse_calibrated(findings: Sequence[Finding]) -> list[str]:
     if not worse:
         return []
     return [f"calibration made the expected calibration error greater on these images: {', '.join(worse)}"]
+
+
+def labels(findings: Sequence[str], labels_NK: NDArray[np.floating]) -> list[str]:
+    """Labels that are unknown, and those that are fractions."""
+    notes = []
+    known_K = (~np.isnan(labels_NK)).sum(axis=0).tolist()
+    partly = [f"{name} ({known:,})" for name, known in zip(findings, known_K, strict=True) if known < len(labels_NK)]
+    if partly:
+        notes.append(
+            f"some labels of the {len(labels_NK):,} images are unknown: a finding is evaluated on the images where its label is "
+            f"known: {', '.join(partly)}"
+        )
+    if soft := fractions(labels_NK):
+        notes.append(f"{soft:,} labels are fractions: from {POSITIVE_FROM:g} on they count as positive")
+    return notes
 
 
 def unknown(metadata: Metadata | None, images: int) -> list[str]:

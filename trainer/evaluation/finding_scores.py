@@ -48,20 +48,22 @@ def finding_scores(sample: Sample, prevalences: Mapping[str, float]) -> FindingS
 
 
 def _finding(sample: Sample, k: int, auroc: Interval, auprc: Interval, stated_prevalence: float | None) -> Finding:
-    labels_N, too_few, count = sample.labels_NK[:, k], sample.too_few(k), sample.counts[k]
+    rows, too_few, count = sample.known[k], sample.too_few(k), sample.counts[k]
+    labels_N, patients_N = sample.labels_NK[rows, k], sample.patients_N[rows]
     positives = int((labels_N > 0).sum())
     scales = [(sample.probability_NK, sample.log_odds_NK)]
     if sample.calibrated is not None:
         scales.append((sample.calibrated.probability_NK, sample.calibrated.log_odds_NK))
     measures = [
         calibration_of(
-            probability_NK[:, k], log_odds_NK[:, k], labels_N, sample.patients_N, has_intervals=too_few is None
+            probability_NK[rows, k], log_odds_NK[rows, k], labels_N, patients_N, has_intervals=too_few is None
         )
         for probability_NK, log_odds_NK in scales
     ]
     roc, pr = _curves(sample, k)
     return Finding(
         name=sample.findings[k],
+        known=len(labels_N),
         positives=positives,
         prevalence=positives / len(labels_N) if len(labels_N) else 0.0,
         positive_patients=count.positive,
@@ -76,7 +78,7 @@ def _finding(sample: Sample, k: int, auroc: Interval, auprc: Interval, stated_pr
         roc=roc,
         pr=pr,
         net_benefit=net_benefit(
-            scales[-1][0][:, k], labels_N, sample.patients_N, sample.resamples, has_band=too_few is None
+            scales[-1][0][rows, k], labels_N, patients_N, sample.resamples, has_band=too_few is None
         ),
     )
 
@@ -85,7 +87,8 @@ def _curves(sample: Sample, k: int) -> tuple[Curve, Curve]:
     """ROC and precision-recall curve of a finding with their confidence bands."""
     assert sample.draws.roc_BKX is not None
     assert sample.draws.pr_BKX is not None
-    roc_X, pr_X = point_curves(sample.scores_NK[:, k], sample.labels_NK[:, k])
+    rows = sample.known[k]
+    roc_X, pr_X = point_curves(sample.scores_NK[rows, k], sample.labels_NK[rows, k])
     undefined_X = np.full(len(GRID), np.nan)
     bands = [(undefined_X, undefined_X)] * 2
     if sample.too_few(k) is None:

@@ -25,6 +25,7 @@ from trainer.evaluation.mined import MinedLabels
 from trainer.evaluation.predictions import Predictions
 from trainer.evaluation.score_checks import is_exclusive, off_sum
 from trainer.evaluation.stated_prevalence import stated_prevalences
+from trainer.label_choices import AS_READ, LabelChoices
 from trainer.layout import predictions_key
 
 _NOTHING_FITTED: Final = "no thresholds and no calibration: use --val-predictions to fit them"
@@ -53,6 +54,8 @@ class FileRequest:
     """Values of `--prevalence`."""
     renamed: Sequence[str] = ()
     """Labels evaluated with findings of other names, each as `LABEL=FINDING|FINDING`."""
+    choices: LabelChoices = AS_READ
+    """How the labels are read."""
     resamples: int = 1000
     seed: int = 0
 
@@ -64,7 +67,12 @@ def evaluate_file(request: FileRequest) -> Evaluation:
     """
     renamed = rename.parsed(request.renamed)
     labels = label_file.read(
-        request.labels, layout=request.layout, split=request.split, val_list=request.val_list, renamed=renamed
+        request.labels,
+        layout=request.layout,
+        split=request.split,
+        val_list=request.val_list,
+        renamed=renamed,
+        choices=request.choices,
     )
     _check_renamed(renamed, labels)
     part = request.part or ("test" if labels.has_splits else "all")

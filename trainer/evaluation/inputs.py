@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrated, Calibrator, calibrated, fit, for_findings, thresholds_of
-from trainer.evaluation.document import CohortPart, Data, Evaluation, Shortcut
+from trainer.evaluation.document import CohortPart, Data, Evaluation, ExternalTest, Shortcut
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate, name_order
+from trainer.evaluation.label_values import binary
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.mined import MinedLabels
 from trainer.evaluation.predictions import finite_log_odds
 from trainer.evaluation.reference import OTHER, part_of_list, published_list
+from trainer.formats.documents import LabelPolicy
 
 UNKNOWN_TRAINING: Final = "the model's training images are unknown: patients evaluated here may be among them"
 
@@ -82,6 +84,9 @@ class EvaluationInput:
     """Of the evaluated images."""
     cohort: CohortPart | None = None
     """The evaluated split."""
+    external: ExternalTest | None = None
+    label_policy: LabelPolicy = field(default_factory=LabelPolicy)
+    """As in `Evaluation`."""
     notes: tuple[str, ...] = ()
 
 
@@ -132,13 +137,21 @@ def evaluated(
         resamples=resamples,
         seed=seed,
     )
-    return evaluate(request)
+    return with_context(evaluate(request), inputs.external, inputs.label_policy)
+
+
+def with_context(evaluation: Evaluation, external: ExternalTest | None, label_policy: LabelPolicy) -> Evaluation:
+    """The document with what is known of its images and labels."""
+    if external is not None:
+        evaluation["external"] = external
+    if label_policy:
+        evaluation["label_policy"] = label_policy
+    return evaluation
 
 
 def _check_scorable(scored: SplitPredictions, labels: str) -> None:
-    positive_K = (scored.labels_NK > 0).sum(axis=0)
-    total = len(scored.labels_NK)
-    if not ((positive_K > 0) & (positive_K < total)).any():
+    labels_NK, total = binary(scored.labels_NK), len(scored.labels_NK)
+    if not ((labels_NK == 1).any(axis=0) & (labels_NK == 0).any(axis=0)).any():
         raise InputError(
             "cannot evaluate: no finding has both positive and negative images, "
             f"got {total:,} image{'s' * (total != 1)} (from `{labels}`)",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import Layout
+from trainer.data.label_policy import policy_notes
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_file, read_labels, table_file, unread_notes
 from trainer.data.public import is_kaggle_test
@@ -17,6 +18,7 @@ from trainer.evaluation.edition import edition
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.origin import origin_of
 from trainer.evaluation.rename import FLAG
+from trainer.label_choices import AS_READ, LabelChoices
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,7 @@ def read(
     split: str | None = None,
     val_list: str | None = None,
     renamed: Collection[str] = (),
+    choices: LabelChoices = AS_READ,
 ) -> Labels:
     """The labels at `path`; layout and split apply to directories only.
 
@@ -72,7 +75,9 @@ def read(
     Raises: InputError with all problems of the labels.
     """
     if path.is_dir():
-        return _of_directory(read_labels(path, layout=layout, split=split or "given", val_list=val_list))
+        return _of_directory(
+            read_labels(path, layout=layout, split=split or "given", val_list=val_list, choices=choices)
+        )
     flags = {"--layout": layout != "auto", "--split": split is not None, "--val-list": val_list is not None}
     if any(flags.values()):
         raise InputError(
@@ -80,7 +85,7 @@ def read(
             f"these flags need a data set's directory, got `{path}` (from `--labels`)",
             hint="use --labels DIRECTORY, or remove these flags",
         )
-    source = read_file(path)
+    source = read_file(path, choices)
     if not len(source.table):
         raise InputError(
             f"cannot read the labels: there are none, got `{path}` (from `--labels`)",
@@ -94,6 +99,7 @@ def read(
         edition=edition_of(source),
         readers=_readers(source),
         is_public=origin_of(source) is not None,
+        notes=tuple(policy_notes(source.policy)),
     )
     if not labels.readers:
         return labels
@@ -139,6 +145,11 @@ def _readers(source: Source) -> tuple[str, ...]:
 
 
 def caveats(source: Source) -> tuple[str, ...]:
+    """Notes about how labels are used, and about what is not read."""
+    return (*policy_notes(source.policy), *not_read(source))
+
+
+def not_read(source: Source) -> tuple[str, ...]:
     """Notes about what was not used: other label files of the directory, columns of readers, files that look like images."""
     columns, file = _readers(source), _label_file(source)
     others = (*unread_notes(source), *source.unread_images(), *_split_again(source.table))

@@ -1,14 +1,17 @@
 """Metrics of predictions; numpy only.
 
-Shapes: N images, K findings.
+Labels [N, K] may be NaN where unknown; labels [N] are those of one finding, all of them known. Shapes: N images, K findings.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trainer.evaluation.label_values import known_rows
 
 Z_95: Final = 1.959963984540054
 """97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals."""
@@ -86,15 +89,22 @@ def auprc(
 
 
 def auroc_per_finding(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.floating]) -> Floats:
-    """AUROC of each finding, shape K; nan where undefined."""
-    columns = zip(scores_NK.T, labels_NK.T, strict=True)
-    return np.array([auroc(scores_N, labels_N) for scores_N, labels_N in columns], dtype=np.float64)
+    """AUROC of each finding over its known labels, shape K; nan where undefined."""
+    return np.array([auroc(scores_N, labels_N) for scores_N, labels_N in _known_columns(scores_NK, labels_NK)])
 
 
 def auprc_per_finding(scores_NK: NDArray[np.floating], labels_NK: NDArray[np.floating]) -> Floats:
-    """Average precision of each finding, shape K; nan where undefined."""
-    columns = zip(scores_NK.T, labels_NK.T, strict=True)
-    return np.array([auprc(scores_N, labels_N) for scores_N, labels_N in columns], dtype=np.float64)
+    """Average precision of each finding over its known labels, shape K; nan where undefined."""
+    return np.array([auprc(scores_N, labels_N) for scores_N, labels_N in _known_columns(scores_NK, labels_NK)])
+
+
+def _known_columns(
+    scores_NK: NDArray[np.floating], labels_NK: NDArray[np.floating]
+) -> Iterator[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+    """Scores and labels of each finding, without its unknown labels."""
+    for scores_N, labels_N in zip(scores_NK.T, labels_NK.T, strict=True):
+        rows = known_rows(labels_N)
+        yield scores_N[rows], labels_N[rows]
 
 
 def mean_defined(values_K: Floats) -> float:
@@ -104,11 +114,13 @@ def mean_defined(values_K: Floats) -> float:
 
 
 def binary_cross_entropy(logits_NK: NDArray[np.floating], labels_NK: NDArray[np.floating]) -> float:
-    """Mean over images and findings, in nats; nan without images."""
-    if logits_NK.size == 0:
+    """Mean over the known labels of all images and findings, in nats; nan without any. A fraction is a soft target."""
+    is_known_NK = ~np.isnan(labels_NK)
+    if not is_known_NK.any():
         return float("nan")
     logits = logits_NK.astype(np.float64)
-    return float(np.mean(np.logaddexp(0.0, logits) - logits * labels_NK))
+    losses_NK = np.logaddexp(0.0, logits) - logits * labels_NK
+    return float(np.mean(losses_NK if is_known_NK.all() else losses_NK[is_known_NK]))
 
 
 def class_log_odds(logits_NK: NDArray[np.floating]) -> Floats:

@@ -27,12 +27,13 @@ class MinedLabels:
 def mined_findings(mined: MinedLabels, sample: Sample) -> list[MinedFinding]:
     """AUROC on the text-mined labels, and that on readers' labels minus it, on the same resamples."""
     columns = [sample.findings.index(name) for name in mined.findings]
-    scores_NK = sample.scores_NK[:, columns]
-    mined_K = auroc_per_finding(scores_NK, mined.labels_NK)
-    ours_K = auroc_per_finding(scores_NK, sample.labels_NK[:, columns])
-    mined_BK = auroc_resampled(scores_NK, mined.labels_NK, sample.patients_N, sample.resamples)
+    scores_NK, ours_NK = sample.scores_NK[:, columns], sample.labels_NK[:, columns]
+    mined_NK = np.where(np.isnan(ours_NK), np.nan, mined.labels_NK)  # both on the same images
+    mined_K = auroc_per_finding(scores_NK, mined_NK)
+    ours_K = auroc_per_finding(scores_NK, ours_NK)
+    mined_BK = auroc_resampled(scores_NK, mined_NK, sample.patients_N, sample.resamples)
     difference_BK = sample.draws.auroc_BK[:, columns] - mined_BK
-    counts = [patient_count(labels_N, sample.patients_N) for labels_N in mined.labels_NK.T]
+    counts = [patient_count(labels_N, sample.patients_N) for labels_N in mined_NK.T]
     enough_K = [
         count.are_enough and sample.too_few(column) is None for count, column in zip(counts, columns, strict=True)
     ]
@@ -40,7 +41,7 @@ def mined_findings(mined: MinedLabels, sample: Sample) -> list[MinedFinding]:
     rows = [
         MinedFinding(
             name=name,
-            positives=int((mined.labels_NK[:, k] > 0).sum()),
+            positives=int((mined_NK[:, k] > 0).sum()),
             auroc=aurocs[k],
             difference=difference_interval(
                 float(ours_K[k]), float(mined_K[k]), difference_BK[:, k], has_interval=enough_K[k]

@@ -39,5 +39,6 @@ def net_benefit(
         everyone_N1 = np.ones((len(labels_N), 1), np.bool_)
         counted_BM = sums(np.concatenate([true_NX, false_NX, everyone_N1], axis=1), patients_N, resamples)
         true_BX, false_BX, images_B1 = np.split(counted_BM, [len(THRESHOLDS), 2 * len(THRESHOLDS)], axis=1)
+        images_B1[images_B1 == 0] = np.nan  # a resample without a known label of this finding
         low_X, high_X = percentiles((true_BX - _ODDS_X * false_BX) / images_B1)
     return curve(THRESHOLDS, value_X, low_X, high_X)

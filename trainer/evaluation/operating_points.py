@@ -29,9 +29,12 @@ def operating_points(sample: Sample, k: int, stated_prevalence: float | None) ->
 
 def _operating_point(sample: Sample, k: int, threshold: float, stated_prevalence: float | None) -> OperatingPoint:
     assert sample.calibrated is not None
-    probability_N, labels_N = sample.calibrated.probability_NK[:, k], sample.labels_NK[:, k]
+    rows = sample.known[k]
+    probability_N, labels_N = sample.calibrated.probability_NK[rows, k], sample.labels_NK[rows, k]
     counts = confusion(probability_N, labels_N, threshold)
-    shares = _shares(probability_N >= threshold, labels_N > 0, sample.patients_N, has_intervals=not sample.too_few(k))
+    shares = _shares(
+        probability_N >= threshold, labels_N > 0, sample.patients_N[rows], has_intervals=not sample.too_few(k)
+    )
     point = OperatingPoint(
         threshold=threshold,
         sensitivity=shares["sensitivity"],

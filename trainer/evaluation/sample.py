@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trainer.evaluation.bootstrap import Resampled, Resamples
 from trainer.evaluation.calibration import Calibrated
 from trainer.evaluation.document import FEWEST
+from trainer.evaluation.label_values import KnownRows, known_rows
 from trainer.evaluation.metrics import Floats
 
 
@@ -28,6 +29,7 @@ class Sample:
     """Uncalibrated."""
     calibrated: Calibrated | None
     labels_NK: NDArray[np.floating]
+    """1 or 0; NaN where unknown."""
     patients_N: NDArray[np.int64]
     """Numbers from 0 without gaps."""
     unit: str
@@ -39,6 +41,11 @@ class Sample:
     def counts(self) -> tuple["PatientCount", ...]:
         """Patients with and without each finding."""
         return tuple(patient_count(labels_N, self.patients_N) for labels_N in self.labels_NK.T)
+
+    @cached_property
+    def known(self) -> tuple[KnownRows, ...]:
+        """Rows of the known labels of each finding."""
+        return tuple(map(known_rows, self.labels_NK.T))
 
     def too_few(self, k: int) -> str | None:
         """Why the numbers of finding k get no interval; None where they do."""
@@ -68,5 +75,5 @@ class PatientCount:
 
 
 def patient_count(labels_N: NDArray[np.floating], patients_N: NDArray[np.integer]) -> PatientCount:
-    is_positive_N = labels_N > 0
-    return PatientCount(len(np.unique(patients_N[is_positive_N])), len(np.unique(patients_N[~is_positive_N])))
+    """Of labels that are 1, 0 or NaN, which do not count."""
+    return PatientCount(len(np.unique(patients_N[labels_N > 0])), len(np.unique(patients_N[labels_N == 0])))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.document import Interval
+from trainer.evaluation.label_values import known_rows
 from trainer.evaluation.metrics import Floats, groups
 
 _INVERTED: Final = 0.4
@@ -45,7 +46,8 @@ def score_notes(
 def _rounded(
     findings: Sequence[str], scores_NK: NDArray[np.floating], labels_NK: NDArray[np.floating], varied: Sequence[int]
 ) -> list[str]:
-    tied = {k: _tied_pairs(scores_NK[:, k], labels_NK[:, k]) for k in varied}
+    known = {k: known_rows(labels_NK[:, k]) for k in varied}
+    tied = {k: _tied_pairs(scores_NK[rows, k], labels_NK[rows, k]) for k, rows in known.items()}
     many = {k: share for k, share in tied.items() if share >= _TIED}
     decimals = _decimals(scores_NK[:, list(varied)]) if any(tied.values()) else None
     if not many and decimals is None:
@@ -90,7 +92,8 @@ def _inverted(findings: Sequence[str], auroc: Sequence[Interval]) -> list[str]:
 
 def is_exclusive(labels_NK: NDArray[np.floating]) -> bool:
     """Whether every image has exactly one of at least two labels."""
-    return labels_NK.shape[1] > 1 and bool((labels_NK.sum(axis=1) == 1).all())
+    has_one_N = ((labels_NK == 1).sum(axis=1) == 1) & ((labels_NK != 0).sum(axis=1) == 1)
+    return labels_NK.shape[1] > 1 and bool(has_one_N.all())
 
 
 def off_sum(probabilities_NK: Floats) -> int:

@@ -11,9 +11,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.errors import on_one_line
 from trainer.evaluation.calibration import Calibrated
 from trainer.evaluation.class_scores import proportion_of
 from trainer.evaluation.document import Proportion
+from trainer.evaluation.label_values import binary
 from trainer.evaluation.metrics import (
     auroc_per_finding,
     binary_cross_entropy,
@@ -43,10 +45,12 @@ class Scores:
 
     findings: Sequence[str]
     auroc_K: NDArray[np.float64]
-    """nan where a class is absent."""
+    """nan where a class is absent among the known labels."""
     loss: float
-    """Mean cross-entropy: binary over images and findings, or of the classes over images."""
+    """Mean cross-entropy: binary over known labels of images and findings, or of the classes over images."""
     images: int
+    known_K: NDArray[np.intp]
+    """Images with a known label."""
     accuracy: Proportion | None = None
     """Of single-label images only."""
 
@@ -56,7 +60,7 @@ class Scores:
         return mean_defined(self.auroc_K)
 
     def as_json(self) -> dict[str, Any]:
-        """JSON with null for undefined values."""
+        """JSON with null for undefined values; with numbers of known labels where some are unknown."""
         auroc = zip(self.findings, self.auroc_K.tolist(), strict=True)
         document = {
             "images": self.images,
@@ -64,7 +68,14 @@ class Scores:
             "loss": null_if_nan(self.loss),
             "auroc": {finding: null_if_nan(value) for finding, value in auroc},
         }
+        if self.has_unknown:
+            document["known"] = dict(zip(self.findings, self.known_K.tolist(), strict=True))
         return document | ({"accuracy": self.accuracy} if self.accuracy else {})
+
+    @property
+    def has_unknown(self) -> bool:
+        """Whether a label is unknown."""
+        return bool((self.known_K < self.images).any())
 
 
 def score(
@@ -76,11 +87,12 @@ def score(
     classes: bool,
 ) -> Scores:
     """Scores of these predictions; with `classes`, each image has one class and the largest log-odds is the prediction."""
-    auroc_K = auroc_per_finding(log_odds_NK, labels_NK)
+    auroc_K = auroc_per_finding(log_odds_NK, binary(labels_NK))
+    known_K = (~np.isnan(labels_NK)).sum(axis=0)
     if not classes:
-        return Scores(findings, auroc_K, binary_cross_entropy(log_odds_NK, labels_NK), len(labels_NK))
+        return Scores(findings, auroc_K, binary_cross_entropy(log_odds_NK, labels_NK), len(labels_NK), known_K)
     accuracy = proportion_of(log_odds_NK.argmax(axis=1) == labels_NK.argmax(axis=1), patients_N)
-    return Scores(findings, auroc_K, class_cross_entropy(log_odds_NK, labels_NK), len(labels_NK), accuracy)
+    return Scores(findings, auroc_K, class_cross_entropy(log_odds_NK, labels_NK), len(labels_NK), known_K, accuracy)
 
 
 def predictions_csv(
@@ -100,12 +112,19 @@ def predictions_csv(
 
 
 def as_table(scores: Mapping[str, Scores]) -> str:
-    """AUROC per finding and split, their mean, and accuracy of single-label models, as aligned text; `-` for undefined."""
-    findings = list(next(iter(scores.values())).findings)
+    """AUROC per finding and split, their mean, and accuracy of single-label models, as aligned text; `-` for undefined.
+
+    Where labels are unknown, the number of known ones is beside each AUROC.
+    """
+    findings = list(map(on_one_line, next(iter(scores.values())).findings))
     width = max(map(len, [*findings, "  95 % from"]))
     lines = [" " * width + "".join(f"{split:>9}" for split in scores)]
+    has_unknown = any(one.has_unknown for one in scores.values())
+    if has_unknown:
+        lines[0] += "".join(f"{f'{split} known':>13}" for split in scores)
     for number, finding in enumerate(findings):
-        lines.append(f"{finding:<{width}}" + "".join(_cell(one.auroc_K[number]) for one in scores.values()))
+        known = "".join(f"{one.known_K[number]:>13,}" for one in scores.values()) if has_unknown else ""
+        lines.append(f"{finding:<{width}}" + "".join(_cell(one.auroc_K[number]) for one in scores.values()) + known)
     lines.append(f"{'mean AUROC':<{width}}" + "".join(_cell(one.mean_auroc) for one in scores.values()))
     lines.extend(_accuracy_lines(scores, width))
     lines.append(f"{'images':<{width}}" + "".join(f"{one.images:>9,}" for one in scores.values()))

@@ -161,9 +161,9 @@ def _rates(sample: Sample, k: int, of_N: NDArray[np.bool_]) -> tuple[Share, Shar
     threshold = None if calibrated is None else calibrated.thresholds.get(_RULE, {}).get(name)
     if calibrated is None or threshold is None:
         return None
-    positive_N, patients_N = sample.labels_NK[of_N, k] > 0, sample.patients_N[of_N]
+    labels_N, patients_N = sample.labels_NK[of_N, k], sample.patients_N[of_N]
     predicted_N = calibrated.probability_NK[of_N, k] >= threshold
     return (
-        share_of(predicted_N[positive_N], patients_N[positive_N]),
-        share_of(predicted_N[~positive_N], patients_N[~positive_N]),
+        share_of(predicted_N[labels_N > 0], patients_N[labels_N > 0]),
+        share_of(predicted_N[labels_N == 0], patients_N[labels_N == 0]),
     )

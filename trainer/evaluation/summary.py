@@ -24,6 +24,8 @@ from trainer.evaluation.document import (
     Reference,
     decimals,
     extent,
+    has_unknown,
+    known_images,
     rows_of_classes,
     unit_of,
 )
@@ -76,11 +78,12 @@ def _comparable(evaluation: Evaluation) -> list[Reference]:
 
 
 def _scores(evaluation: Evaluation) -> str:
-    header = ["", "positives", "prevalence", "AUROC", "AUPRC"]
+    has_n = has_unknown(evaluation)
+    header = ["", "positives/n" if has_n else "positives", "prevalence", "AUROC", "AUPRC"]
     rows = [
         [
             finding["name"],
-            f"{finding['positives']:,}",
+            f"{finding['positives']:,}{f'/{known_images(evaluation, finding):,}' if has_n else ''}",
             f"{100 * finding['prevalence']:.2f} %",
             in_brackets(finding["auroc"]),
             in_brackets(finding["auprc"]),
@@ -89,7 +92,8 @@ def _scores(evaluation: Evaluation) -> str:
     ]
     means = [in_brackets(evaluation[key]) for key in ("mean_auroc", "mean_auprc")]
     rows.append(["mean", "", "", *means])
-    return aligned([header, *rows], left=(0, 3, 4))
+    table = aligned([header, *rows], left=(0, 3, 4))
+    return f"{table}\nn: images where the finding's label is known" if has_n else table
 
 
 def _cohort(evaluation: Evaluation) -> str:
@@ -233,8 +237,9 @@ def _bins(evaluation: Evaluation) -> str:
     widths = {finding["raw"].get("width") for finding in evaluation["findings"]} - {None}
     if not widths:
         return ""
-    count = round(1 / min(filter(None, widths)))
-    return f", ECE in {count:,} bin{'s' * (count > 1)}"
+    counts = sorted({round(1 / width) for width in filter(None, widths)})
+    few = f"{counts[0]:,} to " if len(counts) > 1 else ""
+    return f", ECE in {few}{counts[-1]:,} bin{'s' * (counts[-1] > 1)}"
 
 
 def _errors(calibration: Calibration | None) -> list[str]:
@@ -367,7 +372,8 @@ def as_csv(evaluation: Evaluation) -> str:
     published = _comparable(evaluation)
     rules = [rule for rule in RULES if any(rule in finding["operating_points"] for finding in evaluation["findings"])]
     split = evaluation["data"]["split"]
-    header = ["finding", "images", "positives", "prevalence", "positive_patients", "negative_patients", "no_interval"]
+    header = ["finding", "images", "known", "positives", "prevalence", "positive_patients", "negative_patients"]
+    header.append("no_interval")
     header += [f"{score}{bound}" for score in ("auroc", "auprc") for bound in _BOUNDS]
     header += ["ece", "brier", "ece_calibrated", "brier_calibrated"]
     header += [f"{name}{bound}" for name in _LINE for bound in _BOUNDS]
@@ -408,6 +414,7 @@ def _csv_rows(
         row: list[str | float | None] = [
             finding["name"],
             evaluation["data"]["images"],
+            known_images(evaluation, finding),
             finding["positives"],
             finding["prevalence"],
             finding.get("positive_patients"),
@@ -464,7 +471,7 @@ def _mean_row(
     return [
         "mean",
         evaluation["data"]["images"],
-        *([None] * 4),
+        *([None] * 5),
         mean_too_few(evaluation),
         *means,
         *blank,

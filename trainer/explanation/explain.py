@@ -32,8 +32,11 @@ CHECKED_IMAGES: Final = 32
 
 
 def numbers_of(names: Sequence[str], findings: Sequence[str]) -> list[int]:
-    """Indices of the findings with these names. Raises: InputError for one that the model does not have."""
-    names = [name.strip() for name in names]
+    """Indices of the findings with these names. Raises: InputError for one that the model does not have.
+
+    `names` are the parts of a text between commas: those of a name that has commas are joined again.
+    """
+    names = _joined_at_commas(names, findings)
     unknown = [name for name in names if name not in findings]
     if unknown:
         raise InputError(
@@ -41,6 +44,17 @@ def numbers_of(names: Sequence[str], findings: Sequence[str]) -> list[int]:
             hint=f"its findings are {', '.join(findings)}",
         )
     return [findings.index(name) for name in dict.fromkeys(names)]
+
+
+def _joined_at_commas(parts: Sequence[str], findings: Sequence[str]) -> list[str]:
+    """From each part on, the most parts that are a finding together, otherwise the part alone."""
+    names, first = [], 0
+    while first < len(parts):
+        texts = [",".join(parts[first:end]).strip() for end in range(len(parts), first, -1)]
+        nth = next((nth for nth, text in enumerate(texts) if text in findings), len(texts) - 1)
+        names.append(texts[nth])
+        first += len(texts) - nth
+    return names
 
 
 def explain(

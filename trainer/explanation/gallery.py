@@ -26,11 +26,13 @@ from trainer.data.public import public_name
 from trainer.errors import InputError, listing
 from trainer.evaluation import predictions
 from trainer.evaluation.calibration import Calibrator
+from trainer.evaluation.label_values import binary
 from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import class_activation_maps
 from trainer.explanation.overlay import overlay
 from trainer.explanation.placement import Placement
 from trainer.formats import tables
+from trainer.label_choices import LabelChoices
 from trainer.layout import predictions_key
 from trainer.limits import TEXT_BYTES
 from trainer.models.load import load_model, split_by_image
@@ -85,7 +87,8 @@ def mistakes(
     """The most confident errors.
 
     For a single-label model: images of another class, most confident first. Otherwise for each finding the negative image with
-    the highest score and the positive image with the lowest, unless even that one scores above all negative images.
+    the highest score and the positive image with the lowest, unless even that one scores above all negative images. Images where a
+    finding is unknown are no errors of it.
     """
     if classes:
         predicted_N, true_N = log_odds_NK.argmax(axis=1), labels_NK.argmax(axis=1)
@@ -94,10 +97,11 @@ def mistakes(
         return [Mistake(row, int(predicted_N[row]), "wrong class") for row in wrong[:most]]
     worst = []
     for column in range(log_odds_NK.shape[1]):
-        scores_N, positive_N = log_odds_NK[:, column], labels_NK[:, column] > 0
-        if not positive_N.any() or positive_N.all():
+        scores_N, label_N = log_odds_NK[:, column], binary(labels_NK[:, column])
+        positive_N, negative_N = label_N == 1, label_N == 0
+        if not (positive_N.any() and negative_N.any()):
             continue
-        highest = int(np.where(positive_N, -np.inf, scores_N).argmax())
+        highest = int(np.where(negative_N, scores_N, -np.inf).argmax())
         lowest = int(np.where(positive_N, scores_N, np.inf).argmin())
         if scores_N[highest] > scores_N[lowest]:
             worst += [
@@ -189,6 +193,7 @@ def _source(run: str, record: Mapping[str, Any], data: str | None) -> Source:
         split=config.get("split", "given"),
         val_list=config.get("val_list"),
         kept_split=split_by_image(open_storage(run)),
+        choices=LabelChoices.from_document(config),
     )
     table, trained = source.table.used(), record.get("identity", {}).get("findings", [])
     return replace(source, table=table.with_findings(trained) if set(trained) < set(table.findings) else table)
@@ -255,9 +260,12 @@ def _pair(network: nn.Module, record_SS: Gray, crop_px: int, column: int, *, cla
     return pair
 
 
-def _truth(labels_K: NDArray[np.integer], findings: Sequence[str]) -> str:
-    present = [finding for finding, label in zip(findings, labels_K.tolist(), strict=True) if label]
-    return f"labelled {', '.join(present)}" if present else "labelled without a finding"
+def _truth(labels_K: NDArray[np.floating], findings: Sequence[str]) -> str:
+    """The image's labels in words; unknown ones are counted, so that no finding of the image seems to be excluded."""
+    present = [finding for finding, label in zip(findings, binary(labels_K).tolist(), strict=True) if label == 1]
+    words = f"labelled {', '.join(present)}" if present else "labelled without a finding"
+    unknown = int(np.isnan(labels_K).sum())
+    return f"{words}, {unknown} unknown" if unknown else words
 
 
 def _jpeg(picture: Image.Image) -> bytes:

@@ -23,15 +23,32 @@ class Drawn:
     """Drawn boxes on given images, of the model's findings."""
 
     boxes: Mapping[ImageFile, Mapping[int, Floats]]
-    """By image and index of the finding: left, top, right, bottom in fractions of width and height."""
+    """By image and index of the finding: left, top, right, bottom in fractions of width and height, or in pixels."""
     listed: int
     """Number of boxes in the list, of all images and findings."""
     notes: Sequence[str]
+    in_pixels: bool = False
+    """Whether boxes are in pixels of the original images."""
 
     @property
     def files(self) -> list[ImageFile]:
         """Images with a box."""
         return list(self.boxes)
+
+    def on(self, file: ImageFile, number: int, width: int, height: int) -> Floats:
+        """Boxes [T, 4] of a finding in pixels of the image, which has this size.
+
+        Raises: InputError for a box beyond the image, which then is no original.
+        """
+        boxes_T4 = self.boxes[file][number]
+        if not self.in_pixels:
+            return np.multiply(boxes_T4, np.array([width, height] * 2, np.float64))
+        if (boxes_T4[:, 2:] > [width, height]).any():
+            raise InputError(
+                f"cannot use the boxes on `{file.name}`: they reach beyond its {width} x {height} pixels (from `--boxes`)",
+                hint="the boxes are in pixels of the original images; give these, or a list with columns width and height",
+            )
+        return boxes_T4
 
     @property
     def used(self) -> int:
@@ -74,7 +91,7 @@ def matched(
     }
     unknown = sorted({box.finding for box in drawn} - set(findings))
     notes = [f"boxes of {', '.join(unknown)} are skipped: the model has no such findings"] if unknown else []
-    return Drawn(boxes, len(drawn), notes)
+    return Drawn(boxes, len(drawn), notes, in_pixels=any(box.in_pixels for box in usable))
 
 
 def _by_name(files: Sequence[ImageFile], boxed: set[str]) -> dict[str, ImageFile]:

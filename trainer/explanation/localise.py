@@ -53,8 +53,8 @@ def localise(
     with opened(explainer.trained, output, drawn.files, others=(LOCALISATION, PLOT)) as writer:
 
         def compare(seen: Explained) -> None:
-            for number, shares_T4 in drawn.boxes[seen.file].items():
-                drawn_T4 = shares_T4 * np.array([seen.place.width, seen.place.height] * 2)
+            for number in drawn.boxes[seen.file]:
+                drawn_T4 = drawn.on(seen.file, number, seen.place.width, seen.place.height)
                 cases.add(seen, number, drawn_T4)
                 writer.add(seen, number, drawn_T4)
 

@@ -26,7 +26,7 @@ from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.map_picture import Answer, Map, map_picture
 from trainer.limits import parsed_json
 from trainer.models.load import LoadedModel
-from trainer.report.picture_files import as_png, existing, safe_name, stems, writing
+from trainer.report.picture_files import as_png, different_names, existing, stems, writing
 from trainer.runtime.console import Reporter
 from trainer.storage import AbsentError, LocalStorage, output_files
 from trainer.storage.files import open_new, replacing, write_file
@@ -132,8 +132,7 @@ def _check_free(trained: LoadedModel, output: Output, names: Mapping[ImageFile, 
     storage = LocalStorage(str(output.folder))
     output_files.check(storage, [MAPS, *others], beside=MAPS)
     if output.overlays:
-        endings = tuple(_ending(finding) for finding in trained.findings)
-        pictures = {f"{stem}{ending}" for stem in names.values() for ending in endings}
+        pictures = {f"{stem}{ending}" for stem in names.values() for ending in _endings(trained.findings)}
         earlier = existing(output.folder, pictures)
         output_files.check(storage, earlier, ours=_drawn_before(storage) if earlier else ())
         storage.sweep("", names=pictures)
@@ -161,6 +160,7 @@ class MapWriter:
         self._trained = trained
         self._output = output
         self._stems = names
+        self._ending_of = dict(zip(trained.findings, _endings(trained.findings), strict=True))
         self._file = file
         self._report = report
 
@@ -176,7 +176,7 @@ class MapWriter:
         boxes = find_boxes_on_image(map_hw, seen.place, self._output.box_threshold)
         picture = None
         if self._output.overlays:
-            picture = f"{self._stems[seen.file]}{_ending(finding)}"
+            picture = f"{self._stems[seen.file]}{self._ending_of[finding]}"
             self.write(picture, as_png(self._drawn(seen, number, boxes.boxes_F4, drawn_T4)))
         line = Line(
             image=seen.file.name,
@@ -212,9 +212,9 @@ class MapWriter:
         return map_picture(shown, answer)
 
 
-def _ending(finding: str) -> str:
-    """Suffix of pictures of this finding."""
-    return f".{safe_name(finding, FINDING_BYTES)}.png"
+def _endings(findings: Sequence[str]) -> list[str]:
+    """Suffix of the pictures of each finding, numbered where two would be equal, as `Nodule/Mass` and `Nodule_Mass`."""
+    return [f".{name}.png" for name in different_names(findings, FINDING_BYTES)]
 
 
 def _as_line(corners: Sequence[float], score: float) -> MapBox:

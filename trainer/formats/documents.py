@@ -56,6 +56,44 @@ Seconds = Annotated[float, Within(0, 2**33)]
 Sha256 = Annotated[str, re.compile(r"[0-9a-f]{64}")]
 
 
+class UsedLabels(TypedDict):
+    """How the uncertain, or the blank, labels of a finding are used."""
+
+    images: Count
+    """Images with such a label."""
+    used_as: str
+    """`ones`, `zeros`, `ignore` or a number."""
+    origin: str
+    """Where this was chosen: a flag, the model's run, or the layout's default."""
+
+
+class UsedProjections(TypedDict, total=False):
+    """Projections of the images that are used."""
+
+    used: str
+    """Value of `--projection`."""
+    images: Count
+    """All images of the data set."""
+    left_out: Count
+    not_frontal: Count
+    """Images that are used without being known to be frontal."""
+
+
+class LabelPolicy(TypedDict, total=False):
+    """What was done to the labels of a data set; keys are missing where nothing was."""
+
+    renamed: dict[str, list[str]]
+    """Old names by new name."""
+    not_used: list[str]
+    """Findings of the data set that were not chosen."""
+    uncertain: dict[str, UsedLabels]
+    """By finding; only those that have such labels."""
+    blank: dict[str, UsedLabels]
+    soft: dict[str, Count]
+    """Images with a label between 0 and 1, by finding."""
+    projection: UsedProjections
+
+
 class Identity(TypedDict, total=False):
     """Settings that determine a run's numbers, apart from its configuration."""
 
@@ -93,6 +131,8 @@ class Record(TypedDict, total=False):
     card: dict[str, str]
     """Fields of the model card that its owner stated."""
     left_out_findings: list[str]
+    label_policy: LabelPolicy
+    """Missing where labels are used as they are."""
     missing_images: Count
     present: list[str]
     """What share of each split is there, in words."""

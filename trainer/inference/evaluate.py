@@ -16,6 +16,7 @@ from trainer import devices
 from trainer.config import Layout, OnMissingImage
 from trainer.data.augment import Tta
 from trainer.data.dataset import Place, decoded, fetched, left_out, note_turned
+from trainer.data.finding_names import Matching
 from trainer.data.gray_range import check_request
 from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
@@ -31,6 +32,7 @@ from trainer.errors import InputError, listing
 from trainer.evaluation import metadata
 from trainer.evaluation.calibration import Calibrator, for_findings, names_sha256
 from trainer.evaluation.cohort import cohort_part
+from trainer.evaluation.document import ExternalTest, FindingMatch
 from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPredictions
 from trainer.evaluation.label_file import caveats
 from trainer.evaluation.reference import split_of
@@ -39,10 +41,14 @@ from trainer.evaluation.stated_prevalence import stated_prevalences
 from trainer.inference.evaluation_set import (
     EvaluationSet,
     Part,
+    both_of_nih,
+    choices_of_run,
     evaluation_set,
     on_missing_image_of_run,
+    rows_of,
     split_of_run,
 )
+from trainer.label_choices import AS_READ, LabelChoices
 from trainer.models.load import LoadedModel, load_model
 from trainer.models.predictor import DistributedPredictor
 from trainer.models.tta import OverViews, log_odds_of, views_of
@@ -78,6 +84,8 @@ class ModelRequest:
     """Whether to evaluate patients in the training set."""
     prevalences: tuple[str, ...] = ()
     """Values of `--prevalence`."""
+    choices: LabelChoices = AS_READ
+    """How labels are read; by default as in the run, as far as that fits."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,8 @@ def _prepared(request: ModelRequest, cache: Path, reporter: Reporter) -> _Prepar
         cache=cache,
         gray_range=request.gray_range,
         on_missing_image=request.on_missing_image or on_missing_image_of_run(trained),
+        choices=request.choices,
+        of_run=choices_of_run(trained),
     )
     check_request(trained.geometry, request.gray_range)
     fetched(place, reporter, Watchdog(float("inf"), reporter.line))
@@ -160,6 +170,8 @@ class _Request:
 
     trained: LoadedModel
     table: LabelTable
+    matching: Matching
+    """Of its findings with the model's outputs."""
     in_pack_N: NDArray[np.int64]
     """Index of each image in the pack; -1 when missing or unreadable."""
     evaluator: DistributedPredictor
@@ -173,10 +185,10 @@ class _Request:
         with self.reporter.progress(task, batches) as advance:
             logits_NVK = self.evaluator.predict(self.network, self.in_pack_N[rows_N], lambda: advance(1, "batches"))
         log_odds_NK = log_odds_of(logits_NVK, self.trained.loss, len(self.trained.findings))
-        columns = [self.trained.findings.index(name) for name in self.table.findings]
+        outputs = [[self.trained.findings.index(name) for name in match.outputs] for match in self.matching.matches]
         return SplitPredictions(
             images=tuple(_names(self.table, rows_N)),
-            log_odds_NK=log_odds_NK[:, columns],
+            log_odds_NK=np.stack([log_odds_NK[:, columns].max(axis=1) for columns in outputs], axis=1),
             labels_NK=self.table.labels_NK[rows_N],
             patients_N=self.table.patients_N[rows_N],
             patients_known=self.table.unidentified.isdisjoint(_names(self.table, rows_N)),
@@ -197,7 +209,7 @@ def _predicted(one: _Prepared, device: Device, group: WorkerGroup, reporter: Rep
     network = OverViews(trained, tta, device.memory_format)
     network.to(device.open(0, 1)).to(memory_format=device.memory_format)
     evaluator = _evaluator(device, group, pack, len(trained.findings) * views_of(tta), one.request.batch_size)
-    request = _Request(trained, subset.table, in_pack_N, evaluator, network, reporter)
+    request = _Request(trained, subset.table, subset.matching, in_pack_N, evaluator, network, reporter)
     scored = request.predictions(subset.scored, f"evaluating {subset.part}")
     val = request.predictions(val_N, "evaluating val") if len(val_N) else None
     rows_N = subset.scored[in_pack_N[subset.scored] >= 0]
@@ -221,6 +233,8 @@ def _predicted(one: _Prepared, device: Device, group: WorkerGroup, reporter: Rep
         trained_on_images=None if trained.trained_on is None else int(subset.trained_N[rows_N].sum()),
         shortcuts=tuple(shortcuts(pack.sizes_N2[in_pack_N[rows_N]], scored.labels_NK, subset.table.findings)),
         cohort=cohort_part(subset.part, subset.table, rows_N, attributes, is_public=subset.is_public),
+        external=_external(trained, subset),
+        label_policy=subset.source.policy,
         notes=tuple(_notes(trained, subset, tta, rows_N, calibrated=stored is not None or val is not None)),
     )
 
@@ -236,7 +250,7 @@ def _stored(trained: LoadedModel, subset: EvaluationSet, tta: Tta) -> Calibrator
 
 
 def _is_fitted_on(calibrator: Calibrator, subset: EvaluationSet, part: Part) -> bool:
-    return calibrator.images_sha256 == names_sha256(_names(subset.table, subset.table.rows(part)))
+    return calibrator.images_sha256 == names_sha256(_names(subset.table, rows_of(subset.table, part)))
 
 
 def _decoded(
@@ -314,6 +328,7 @@ def _notes(
     trained: LoadedModel, subset: EvaluationSet, tta: Tta, rows_N: NDArray[np.int64], *, calibrated: bool
 ) -> Iterator[str]:
     """Caveats for the reader; `rows_N` are the evaluated images."""
+    yield from _set_notes(trained, subset)
     yield from trained.notes
     yield from caveats(subset.source)
     yield from subset.missing_notes()
@@ -334,9 +349,50 @@ def _notes(
     lost = set(_names(subset.table, subset.scored)) - set(_names(subset.table, rows_N))
     if lost:
         yield f"{len(lost):,} of {len(subset.scored):,} images could not be read and are not evaluated"
-    ignored = [name for name in subset.labels if name not in trained.findings]
-    if ignored:
-        yield f"labels without an output of the model: {', '.join(ignored)}"
-    unlabelled = [name for name in trained.findings if name not in subset.labels]
-    if unlabelled:
-        yield f"outputs of the model without labels, not evaluated: {', '.join(unlabelled)}"
+
+
+def _external(trained: LoadedModel, subset: EvaluationSet) -> ExternalTest | None:
+    """What is known of a test on other data than the model's own; None for its own, and where that is unknown."""
+    if not subset.is_external:
+        return None
+    config = (trained.record or {}).get("config", {})
+    found = subset.matching
+    return ExternalTest(
+        trained_on=last_name(str(config.get("data", "unknown"))),
+        matches=[
+            FindingMatch(name=match.name, outputs=list(match.outputs), labels=list(match.labels))
+            for match in found.matches
+        ],
+        outputs_without_labels=list(found.outputs_left),
+        labels_without_outputs=list(found.labels_left),
+    )
+
+
+def _set_notes(trained: LoadedModel, subset: EvaluationSet) -> Iterator[str]:
+    """How the data set differs from the model's own, and what only one of model and data set has."""
+    external = _external(trained, subset)
+    if external is not None:
+        yield f"external test: no image is of the data set that the model was trained on, {external['trained_on']}"
+    if both_of_nih(trained, subset.source):
+        yield "no external test: these images and those that the model was trained on are of ChestX-ray14"
+    yield from _name_notes(subset)
+    if subset.matching.labels_left:
+        yield f"labels without an output of the model: {', '.join(subset.matching.labels_left)}"
+    if subset.matching.outputs_left:
+        yield f"outputs of the model without labels, not evaluated: {', '.join(subset.matching.outputs_left)}"
+
+
+def _name_notes(subset: EvaluationSet) -> Iterator[str]:
+    """Which findings have other names in model and data set."""
+    for match in subset.matching.matches:
+        if len(match.outputs) > 1:
+            yield (
+                f"{match.name}: the highest log-odds of the model's outputs {' and '.join(match.outputs)} are evaluated, which "
+                "are not calibrated together"
+            )
+        elif len(match.labels) > 1:
+            yield f"{match.name}: an image has it if it has one of the labels {', '.join(match.labels)}"
+    others = [match for match in subset.matching.matches if match.is_renamed]
+    if others:
+        listed = ", ".join(f"{match.outputs[0]} ({match.labels[0]})" for match in others)
+        yield f"evaluated on labels of other names: {listed}"

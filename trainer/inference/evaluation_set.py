@@ -3,7 +3,7 @@
 No image is read here. Shapes: N images of the whole data set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -12,20 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import OnMissingImage
-from trainer.data.dataset import Place
-from trainer.data.download import folder_of
+from trainer.data.dataset import Place, folder_on_node, labels_of
+from trainer.data.finding_names import Match, Matching, matching
+from trainer.data.label_policy import joined
 from trainer.data.labels import SPLITS, LabelTable
-from trainer.data.layouts import Source, read_labels
+from trainer.data.layouts import Source
 from trainer.data.locate import missing_images
+from trainer.data.patients import nih_patient
 from trainer.errors import InputError, listing
 from trainer.evaluation.label_file import edition_of
 from trainer.evaluation.origin import origin_of
 from trainer.evaluation.overlap import of_patients
+from trainer.label_choices import AS_READ, LabelChoices
 from trainer.models.load import LoadedModel
 
-Part = Literal["train", "val", "test"]
+Part = Literal["train", "val", "test", "all"]
+"""A split, or the images of all splits."""
 
 _SHOWN_NAMES: Final = 5
+
+_RENAMED_NIH: Final = "rsna"
+"""A layout whose images are ChestX-ray14's under new names."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,8 @@ class EvaluationSet:
     place: Place
     source: Source
     """All images, also those in no split; its labels are those of the model's outputs that have some."""
-    labels: tuple[str, ...]
-    """All labels of the data set."""
+    matching: Matching
+    """The model's outputs and the labels of the data set, under their names in both."""
     edition: str | None
     """Edition of ChestX-ray14's labels, if they are."""
     part: Part
@@ -44,6 +51,8 @@ class EvaluationSet:
     """Whether each image is of a patient in the training set; all False where unknown."""
     chosen_N: NDArray[np.bool_]
     """The same for patients used to select the checkpoint."""
+    is_external: bool = False
+    """Whether the data set has no image of the model's own, as far as names tell."""
     missing: int = 0
     """Images of the part that have no file."""
     is_public: bool = False
@@ -63,13 +72,18 @@ class EvaluationSet:
     @property
     def scored(self) -> NDArray[np.int64]:
         """Rows of the evaluated images."""
-        return self.table.rows(self.part)
+        return rows_of(self.table, self.part)
 
     @property
     def free_to_fit(self) -> NDArray[np.int64]:
         """Rows for fitting thresholds and calibration: validation images of patients outside the training set."""
         rows_N = self.table.rows("val")
-        return rows_N[~self.trained_N[rows_N]] if self.part != "val" else rows_N[:0]
+        return rows_N[:0] if self.part in {"val", "all"} else rows_N[~self.trained_N[rows_N]]
+
+
+def rows_of(table: LabelTable, part: Part) -> NDArray[np.int64]:
+    """Rows of the images of a split, or of all splits."""
+    return np.flatnonzero(table.split_N >= 0).astype(np.int64) if part == "all" else table.rows(part)
 
 
 def split_of_run(trained: LoadedModel) -> str:
@@ -86,22 +100,25 @@ def on_missing_image_of_run(trained: LoadedModel) -> OnMissingImage:
 
 def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: bool) -> EvaluationSet:
     """The labels, checked for the model's findings and against its training patients. Raises: InputError."""
-    folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
+    folder = folder_on_node(place)
     kept = trained.trained_on if place.split == split_of_run(trained) else None
-    source = read_labels(folder, layout=place.layout, split=place.split, val_list=place.val_list, kept_split=kept)
+    place, joins = _with_joins(trained, place, folder)
+    source = labels_of(folder, place, kept)
     missing = missing_images(source) if place.on_missing_image == "skip" else []
     here = source.table.without(missing)
-    table = _with_findings(here, trained, place.data)
+    found, table = _with_findings(here, trained, place.data, joins)
     known = _by_part(trained.trained_on or {})
+    original = original_names(source)
     subset = EvaluationSet(
         place,
         replace(source, table=table),
-        source.table.findings,
+        found,
         edition_of(source),
         part,
-        trained_N=of_patients(known["train"], table.images, table.patients_N),
-        chosen_N=of_patients(known["val"], table.images, table.patients_N),
-        missing=len(source.table.rows(part)) - len(table.rows(part)),
+        trained_N=of_patients(known["train"], original, table.patients_N),
+        chosen_N=of_patients(known["val"], original, table.patients_N),
+        is_external=_is_external(trained, source),
+        missing=len(rows_of(source.table, part)) - len(rows_of(table, part)),
         is_public=origin_of(source) is not None,
     )
     if not len(subset.scored):
@@ -114,30 +131,81 @@ def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: boo
     return subset
 
 
-def _with_findings(table: LabelTable, trained: LoadedModel, data: str) -> LabelTable:
-    """The table with the labels of the model's outputs, in their order; outputs without labels are left out.
+def choices_of_run(trained: LoadedModel) -> LabelChoices | None:
+    """How the labels of the run were read; None without a run."""
+    return None if trained.record is None else LabelChoices.from_document(trained.record.get("config", {}))
 
-    Raises: InputError when all are missing; for a single-label model when labels and outputs differ, or for images without
+
+def _with_joins(trained: LoadedModel, place: Place, folder: Path) -> tuple[Place, list[Match]]:
+    """The place without those renames that the data set cannot have, and these as joins of the model's outputs."""
+    renamed = place.choices.renamed()
+    of_outputs = {new for new, old in renamed.items() if set(old) <= set(trained.findings)}
+    if not of_outputs:
+        return place, []
+    labels = labels_of(folder, replace(place, choices=AS_READ, of_run=None)).table.findings
+    joins = [_join(new, old) for new, old in renamed.items() if new in of_outputs]
+    kept = tuple(
+        text
+        for text, (new, old) in zip(place.choices.rename, renamed.items(), strict=True)
+        if new not in of_outputs or new not in labels or set(old) <= set(labels)
+    )
+    return replace(place, choices=replace(place.choices, rename=kept)), joins
+
+
+def _join(label: str, outputs: tuple[str, ...]) -> Match:
+    """A single output keeps its name, which is that of its calibration."""
+    return Match(label if len(outputs) > 1 else outputs[0], outputs, (label,))
+
+
+def _with_findings(
+    table: LabelTable, trained: LoadedModel, data: str, joins: Sequence[Match]
+) -> tuple[Matching, LabelTable]:
+    """What outputs and labels have in common, and the table with these findings in the order of the outputs.
+
+    Raises: InputError when nothing is; for a single-label model when labels and outputs differ, or for images without
     exactly one.
     """
-    common = tuple(name for name in trained.findings if name in table.findings)
-    differs = set(table.findings) != set(trained.findings)
-    if not common or (differs and trained.loss == "cross_entropy"):
+    found = matching(trained.findings, table.findings, joins)
+    is_one_class = trained.loss == "cross_entropy"
+    if not found.matches or (is_one_class and set(table.findings) != set(trained.findings)):
         raise InputError(
             f"cannot evaluate `{trained.origin}` on `{data}`: its outputs are {', '.join(trained.findings)}, "
             f"but the data set's labels are {', '.join(table.findings)}",
-            hint="evaluate a model on the labels that it was trained for",
+            hint="evaluate a model on the labels that it was trained for, or name them as its outputs: --rename OUTPUT=LABEL",
         )
-    columns = [table.findings.index(name) for name in common]
-    chosen = replace(table, findings=common, labels_NK=table.labels_NK[:, columns])
-    bad = int((chosen.labels_NK.sum(axis=1) != 1).sum()) if trained.loss == "cross_entropy" else 0
+    columns = [
+        joined(table.labels_NK[:, [table.findings.index(name) for name in match.labels]]) for match in found.matches
+    ]
+    chosen = replace(table, findings=found.names, labels_NK=np.stack(columns, axis=1))
+    bad = int((~chosen.has_one_label()).sum()) if is_one_class else 0
     if bad:
         raise InputError(
             f"cannot evaluate `{trained.origin}` on `{data}`: it predicts one class per image, but {bad:,} of {len(table):,} "
-            "images have several labels or none",
+            "images have several labels, unknown ones or none",
             hint="evaluate it on a data set with one folder per class",
         )
-    return chosen
+    return found, chosen
+
+
+def original_names(source: Source) -> list[str]:
+    """Names of the images, those of ChestX-ray14 where another data set has renamed its images and tells them."""
+    return [source.nih_names.get(name, name) for name in source.table.images]
+
+
+def _is_external(trained: LoadedModel, source: Source) -> bool:
+    """Whether the model's run is known, and no image, and no patient that names identify, is in both data sets."""
+    if not trained.trained_on or both_of_nih(trained, source):
+        return False
+    return not of_patients(trained.trained_on.keys(), original_names(source), source.table.patients_N).any()
+
+
+def both_of_nih(trained: LoadedModel, source: Source) -> bool:
+    """Whether the run's images and these are ChestX-ray14's, at least one of them under new names."""
+    layout = (trained.record or {}).get("layout")
+    if _RENAMED_NIH not in {layout, source.layout}:
+        return False
+    own = layout == _RENAMED_NIH or any(map(nih_patient, trained.trained_on or ()))
+    return own and (source.layout == _RENAMED_NIH or any(map(nih_patient, source.table.images)))
 
 
 def _by_part(trained_on: Mapping[str, str]) -> dict[str, set[str]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from trainer.data.duplicates import images_in_test, in_words
+from trainer.data.label_policy import policy_notes
 from trainer.evaluation.document import Evaluation
 from trainer.evaluation.reference import SPLITS
 from trainer.report.formatting import NONE, count
@@ -79,6 +80,12 @@ def kept_apart(record: Mapping[str, Any]) -> str:
         return "no patient is in two splits."
     which = "all images" if unknown == images else f"{count(unknown)} of {count(images)} images"
     return f"split by image: the patients of {which} are unknown, and a patient may be in two splits."
+
+
+def labels_in_words(record: Mapping[str, Any]) -> list[str]:
+    """What was done to the labels before training; empty where they were used as they are."""
+    sentences = policy_notes(record.get("label_policy", {}))
+    return [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences]
 
 
 def incomplete(record: Mapping[str, Any]) -> list[str]:

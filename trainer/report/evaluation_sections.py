@@ -11,6 +11,8 @@ from trainer.evaluation.document import (
     Proportion,
     Reference,
     extent,
+    has_unknown,
+    known_images,
     rows_of_classes,
     scale_of_thresholds,
     unit_of,
@@ -53,11 +55,13 @@ def _forest(evaluation: Evaluation) -> list[Block]:
 def _finding_table(evaluation: Evaluation) -> Table:
     data, found = evaluation["data"], evaluation["findings"]
     by_patient = any("positive_patients" in one for one in found) and unit_of(data) == "patient"
-    head = ["Finding", "AUROC", "AUPRC", "Positives", "Prevalence"]
+    has_n = has_unknown(evaluation)
+    head = ["Finding", "AUROC", "AUPRC", *["Known labels"] * has_n, "Positives", "Prevalence"]
     head += ["Patients with it", "without"] if by_patient else []
     rows = []
     for one in found:
-        cells = [interval(one["auroc"]), interval(one["auprc"]), count(one["positives"]), percent(one["prevalence"])]
+        cells = [interval(one["auroc"]), interval(one["auprc"]), *[count(known_images(evaluation, one))] * has_n]
+        cells += [count(one["positives"]), percent(one["prevalence"])]
         if by_patient:
             cells += [count(one.get("positive_patients")), count(one.get("negative_patients"))]
         rows.append([name_of(one["name"]), *cells])
@@ -65,6 +69,8 @@ def _finding_table(evaluation: Evaluation) -> Table:
         mean = ["mean", interval(evaluation["mean_auroc"]), interval(evaluation["mean_auprc"])]
         rows.append([*mean, *[""] * (len(head) - len(mean))])
     caption = f"{data['part']}: {extent(data)}; 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s."
+    if has_n:
+        caption += " Each finding is evaluated on the images where its label is known."
     return Table(caption, head, rows)
 
 

@@ -19,6 +19,8 @@ from trainer.evaluation.document import (
     Interval,
     OperatingPoint,
     extent,
+    has_unknown,
+    known_images,
     mean_calibration,
     rows_of_classes,
     scale_of_thresholds,
@@ -27,7 +29,7 @@ from trainer.evaluation.document import (
 from trainer.evaluation.document import Finding as Scored
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.reference import SPLITS
-from trainer.report.data_notes import data_facts, incomplete, kept_apart
+from trainer.report.data_notes import data_facts, incomplete, kept_apart, labels_in_words
 from trainer.report.formatting import (
     NONE,
     count,
@@ -172,7 +174,7 @@ def _data(record: Mapping[str, Any] | None, evaluation: Evaluation | None, state
     skipped = identity.get("skipped")
     if skipped:
         lines.append(f"{len(skipped):,} unreadable images were left out.")
-    lines += map(_cell, incomplete(record))
+    lines += map(_cell, [*labels_in_words(record), *incomplete(record)])
     facts = [[title, _cell(text)] for title, text in data_facts(record, evaluation, stated)]
     return f"{_items([*lines, terms])}\n\n{_table(['', 'data'], facts)}"
 
@@ -264,10 +266,13 @@ def _results(results: Mapping[str, Any] | None, evaluation: Evaluation | None) -
         f"On {data['part']}: {extent(data)}, of {SPLITS.get(data['split'], NONE)}. In "
         f"brackets: 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s. Results on other splits are not comparable."
     )
-    rows = [_score_cells(one) for one in evaluation["findings"]]
-    rows.append(["**mean**", "", "", interval(evaluation["mean_auroc"]), interval(evaluation["mean_auprc"])])
-    table = _table(["finding", "positives", "prevalence", "AUROC", "AUPRC"], rows)
-    return "\n\n".join([of, *_seen(evaluation), *_class_scores(evaluation), table])
+    has_n = has_unknown(evaluation)
+    rows = [_score_cells(one, [count(known_images(evaluation, one))] * has_n) for one in evaluation["findings"]]
+    means = [interval(evaluation["mean_auroc"]), interval(evaluation["mean_auprc"])]
+    rows.append(["**mean**", *[""] * (2 + has_n), *means])
+    table = _table(["finding", *["known labels"] * has_n, "positives", "prevalence", "AUROC", "AUPRC"], rows)
+    known = ["Each finding is evaluated on the images where its label is known."] * has_n
+    return "\n\n".join([of, *_seen(evaluation), *_class_scores(evaluation), *known, table])
 
 
 def _seen(evaluation: Evaluation) -> list[str]:
@@ -280,9 +285,9 @@ def _seen(evaluation: Evaluation) -> list[str]:
     return []
 
 
-def _score_cells(one: Scored) -> list[str]:
+def _score_cells(one: Scored, known: Sequence[str]) -> list[str]:
     name, positives = _cell(finding(one["name"])), count(one["positives"])
-    return [name, positives, percent(one["prevalence"], 2), interval(one["auroc"]), interval(one["auprc"])]
+    return [name, *known, positives, percent(one["prevalence"], 2), interval(one["auroc"]), interval(one["auprc"])]
 
 
 def _class_scores(evaluation: Evaluation) -> list[str]:

@@ -23,16 +23,21 @@ _UNSAFE = re.compile(r"[^\w.+-]+")
 
 def stems(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
     """Name of each image's pictures: its file name without folders and suffix, numbered where two would be equal."""
+    return dict(zip(files, different_names([file.path.stem for file in files], STEM_BYTES), strict=True))
+
+
+def different_names(texts: Sequence[str], most_bytes: int) -> list[str]:
+    """Each text as part of a file name, as `safe_name`, numbered where two would be equal on a file system that ignores case."""
     taken: set[str] = set()
     next_number: dict[str, int] = {}  # a series may have one name for all its files, each in its own folder
-    names = {}
-    for file in files:
-        stem = name = safe_name(file.path.stem, STEM_BYTES)
+    names = []
+    for text in texts:
+        stem = name = safe_name(text, most_bytes)
         while name.lower() in taken:
             number = next_number.get(stem, 2)
             name, next_number[stem] = f"{stem}-{number}", number + 1
         taken.add(name.lower())
-        names[file] = name
+        names.append(name)
     return names
 
 

@@ -6,6 +6,7 @@ from typing import Final
 from trainer.evaluation.document import Data, Evaluation, extent
 from trainer.evaluation.evaluate import DRAWN
 from trainer.evaluation.reference import SPLITS
+from trainer.label_choices import AS_READ, NAMES
 from trainer.report import headline, history_figures
 from trainer.report.data_notes import duplicates_in_test, incomplete, kept_apart
 from trainer.report.documents import Documents
@@ -220,9 +221,15 @@ def speed(one: Documents) -> Section:
 
 def configuration(one: Documents) -> Section:
     parts = [part for part in (one.run.get("config"), one.run.get("identity")) if isinstance(part, Mapping)]
-    settings = {key: value for part in parts for key, value in part.items() if key not in _HIDDEN and value is not None}
+    shown = ((key, value) for part in parts for key, value in part.items() if key not in _HIDDEN and value is not None)
+    settings = {key: value for key, value in shown if not _is_unmade(key, value)}
     rows = [(str(key), _shown_setting(key, value)) for key, value in settings.items()]
     return Section("configuration", "Configuration", [Facts(rows)] if rows else [])
+
+
+def _is_unmade(key: str, value: object) -> bool:
+    """Whether it is a choice of labels that was not made."""
+    return key in NAMES and getattr(AS_READ, key) == (tuple(value) if isinstance(value, list) else value)
 
 
 def _shown_setting(key: str, value: object) -> str:

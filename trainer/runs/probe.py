@@ -8,7 +8,7 @@ import os
 import tempfile
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -18,15 +18,18 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from trainer.config import TrainConfig
+from trainer.data.gray_range import preliminary
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import LABEL_FILES, Source, read_labels
 from trainer.data.locate import locate_images, missing_images, share_present, without_missing
+from trainer.data.packs import prepared
 from trainer.data.packs.index import INDEX
 from trainer.data.packs.open_prepared import checked_geometry
-from trainer.data.packs.prepared import read as read_index
 from trainer.data.packs.records import Geometry
+from trainer.data.packs.staging import file_problems
 from trainer.errors import InputError, KnownError, on_one_line
 from trainer.formats.file_kind import HEAD_BYTES, foreign_format
+from trainer.limits import in_words
 from trainer.location import FROM_ENVIRONMENT, Location, S3Server
 from trainer.redaction import redacted
 from trainer.storage import AbsentError, Storage, open_storage, ping_server
@@ -220,7 +223,7 @@ def images(config: TrainConfig, data_at: Location) -> Outcome:
         source = _read(config, root)
         used = source.table.used()
         if source.placement == "records":
-            return _records_present(config, root, keys, len(used))
+            return _records(config, data_at, root)
         if source.layout == "folders" or not data_at.is_bucket:
             if config.on_missing_image == "skip":
                 return _present(source)
@@ -239,16 +242,17 @@ def images(config: TrainConfig, data_at: Location) -> Outcome:
     return Outcome("OK", f"all {len(used)} images exist")
 
 
-def _records_present(config: TrainConfig, root: Path, keys: Sequence[str], images: int) -> Outcome:
-    """Whether a prepared set has all its files, and is for this recipe. Raises: InputError."""
-    checked_geometry(root, Geometry(side=config.pack_side, fit=config.pack_fit))
-    there = set(keys) or {path.name for path in root.iterdir()}
-    absent = sorted(read_index(root).files.keys() - there)
-    if absent:
-        return Outcome(
-            "FAIL", f"{len(absent)} files of the prepared set are missing, the first is `{absent[0]}`", "copy it again"
-        )
-    return Outcome("OK", f"prepared set with {images} images")
+def _records(config: TrainConfig, data_at: Location, root: Path) -> Outcome:
+    """Check the files of a prepared set against its index, which is at `root`. Raises: InputError for another geometry."""
+    bits = preliminary(config.gray_range)
+    checked_geometry(root, Geometry(side=config.pack_side, fit=config.pack_fit, gray_bits=bits))
+    index = prepared.read(root)
+    problems = file_problems(index, open_storage(data_at).stats(""))
+    if problems:
+        found = f"{len(problems)} of {len(index.files)} files of the prepared set differ from its index: {problems[0]}"
+        return Outcome("FAIL", found, "copy it again, or prepare it again with `trainer prepare`")
+    size_bytes = sum(size for size, _ in index.files.values())
+    return Outcome("OK", f"prepared set of {index.count} records, {in_words(size_bytes)} for the cache of each node")
 
 
 def _present(source: Source) -> Outcome:
@@ -326,7 +330,7 @@ def shared_memory() -> Outcome:
 
 
 def _read(config: TrainConfig, root: Path) -> Source:
-    return read_labels(root, layout=config.layout, split=config.split, val_list=config.val_list)
+    return read_labels(root, layout=config.layout, split=config.split, val_list=config.val_list, choices=config.alone())
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from trainer.config import TrainConfig
 from trainer.data.positive_class import earlier_positive_class
 from trainer.errors import InputError, listing
 from trainer.formats.documents import run_record, shown
+from trainer.label_choices import NAMES
 from trainer.layout import RUN
 from trainer.redaction import cleaned
 from trainer.storage import Storage
@@ -46,6 +47,9 @@ FREE_TO_CHANGE: Final = frozenset(
 )
 """Settings that a later start of the same run may change; all others decide the numbers."""
 
+_COMPARED: Final = NAMES - {"findings"}
+"""Choices of labels that a description has where they are made."""
+
 BEFORE: Final = {"head": "linear", "backbone": "trained", "unfreeze_after": None, "loss": "bce", "rotate": 0.0}
 """Settings of runs whose record lacks them: they were started before these could be chosen."""
 
@@ -62,13 +66,21 @@ def describe(config: TrainConfig, table: "LabelTable", *, precision: str, global
 def decisive_settings(config: TrainConfig, *, precision: str | None, global_batch: int) -> dict[str, Any]:
     """The part of `describe` that is known without the data set; `precision` is None where the device decides it.
 
-    Without `--positive-class` a run keeps its own.
+    It has only those choices of labels that are made, as records of earlier versions have none. Without
+    `--positive-class` a run keeps its own.
     """
-    settings = {key: value for key, value in cleaned(asdict(config)).items() if key not in FREE_TO_CHANGE}
+    values: dict[str, Any] = cleaned({key: value for key, value in asdict(config).items() if key not in NAMES})
+    settings = {key: value for key, value in (values | _label_choices(config)).items() if key not in FREE_TO_CHANGE}
     settings.pop("precision")
     if config.positive_class is None:
         settings.pop("positive_class")
     return settings | {"global_batch": global_batch} | ({} if precision is None else {"precision": precision})
+
+
+def _label_choices(config: TrainConfig) -> dict[str, Any]:
+    """Choices of labels that are made; those of findings are compared by their effect, the outputs of the network."""
+    made: dict[str, Any] = cleaned(config.given())
+    return {key: value for key, value in made.items() if key in _COMPARED}
 
 
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -76,10 +88,15 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     before, now = BEFORE | cleaned(recorded), cleaned(dict(now))  # earlier versions redacted nothing
     before["positive_class"] = _positive_class(before)
     return [
-        f"{key}: {shown(before.get(key))} in the run, {shown(now.get(key))} now"
-        for key in sorted(now)
+        f"{key}: {_shown(before.get(key))} in the run, {_shown(now.get(key))} now"
+        for key in sorted(now.keys() | (before.keys() & _COMPARED))
         if before.get(key) != now.get(key)
     ]
+
+
+def _shown(value: object) -> str:
+    """A setting, or the settings of a flag that may be given several times."""
+    return ", ".join(map(shown, value)) if isinstance(value, list) else shown(value)
 
 
 def positive_class(record: Mapping[str, Any], where: str) -> str | None:

@@ -22,7 +22,8 @@ from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.cohort import cohort_part
 from trainer.evaluation.document import CohortPart, Data, Evaluation
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate
-from trainer.evaluation.label_file import caveats
+from trainer.evaluation.inputs import with_context
+from trainer.evaluation.label_file import not_read
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
@@ -135,7 +136,7 @@ def _evaluation(run: Run, test: PredictedSplit, calibrator: Calibrator | None, m
         notes=_notes(run),
         seed=run.config.seed,
     )
-    evaluation = evaluate(request)
+    evaluation = with_context(evaluate(request), None, run.source.policy)
     run.prefix.writer.queue_file(EVALUATION, document.to_json(evaluation))
     run.prefix.writer.queue_file(EVALUATION_TABLE, as_csv(evaluation).encode())
     return evaluation
@@ -223,4 +224,4 @@ def _notes(run: Run) -> list[str]:
     """Caveats about skipped images and label files that were not read."""
     left_out = len(run.table) - sum(len(rows) for rows in run.rows.values())
     lost = [f"{left_out:,} images of the data set could not be read and are in no split"] if left_out else []
-    return [*lost, *caveats(run.source)]
+    return [*lost, *not_read(run.source)]

@@ -151,7 +151,7 @@ def _name(run: Run) -> str:
 
 def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]:
     epoch = training.step // run.steps_per_epoch
-    reference = replace(run, device=cpu, on=torch.device("cpu"), precision="fp32", labels_NK=run.labels_NK.cpu())
+    reference = _on_cpu(run)
     weights = _weights(run)
     ours, theirs = _copy(run, training, weights, epoch), _copy(reference, training, weights, epoch)
     ours.parallel = run.device.compiled(ours.network, run.mode)
@@ -167,6 +167,12 @@ def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]
         norm = _updated(run, ours)
         _updated(reference, theirs)
         yield Compared(ours.step, _values(loss, norm, cosine), _values(reference_loss, reference_norm, 1.0))
+
+
+def _on_cpu(run: Run) -> Run:
+    on = torch.device("cpu")
+    weights = None if run.label_weights is None else run.label_weights.to(on)
+    return replace(run, device=cpu, on=on, precision="fp32", labels_NK=run.labels_NK.cpu(), label_weights=weights)
 
 
 def _handed_over(ours: Training, theirs: Training) -> float:
@@ -244,5 +250,11 @@ def _add_gradients_in_pieces(run: Run, training: Training, batch: Batch, epoch: 
     return total
 
 
-def _weighted(loss: Loss, weight: float) -> Loss:
-    return lambda logits_NK, labels_NK: weight * loss(logits_NK, labels_NK)
+def _weighted(loss: Loss, share: float) -> Loss:
+    """The loss of a part with this share of the images; a loss with weights is a sum already."""
+
+    def part_loss(logits_NK: Tensor, labels_NK: Tensor, weights_NK: Tensor | None = None) -> Tensor:
+        part = loss(logits_NK, labels_NK, weights_NK)
+        return share * part if weights_NK is None else part
+
+    return part_loss

@@ -89,6 +89,7 @@ def read_run_labels(
     if config.classes:
         positive = config.positive_class or earlier.get("positive_class") or default_positive_class(table.findings)
         identity |= {"positive_class": positive}
+    policy = source.policy
     return Labels(
         place,
         kept,
@@ -102,6 +103,7 @@ def read_run_labels(
             "not_read": list(source.look_alikes),
             "shared_patients": table.shared_patients(),
             "unidentified_patients": len(table.unidentified),
+            **({"label_policy": policy} if policy else {}),
         },
     )
 
@@ -141,6 +143,7 @@ def _place(config: TrainConfig, earlier: Mapping[str, Any]) -> Place:
         geometry=Geometry(side=config.pack_side, fit=config.pack_fit),
         cache=cache_of(config),
         gray_range=_gray_range(config, earlier),
+        choices=config.alone(),
     )
 
 
@@ -204,11 +207,13 @@ def _trainable(source: Source, config: TrainConfig, earlier: Sequence[str] | Non
     kept = [name for name in table.findings if name not in constant]
     if not kept:
         raise InputError(
-            f"cannot train on `{config.data}`: every finding is the same in all {len(table.rows('train')):,} training images",
+            f"cannot train on `{config.data}`: every finding is the same in all {len(table.rows('train')):,} training images"
+            f"{'' if table.known().all() else ' where it is known'}",
             hint="check the labels, or --split",
         )
     reporter.line(
-        f"left out, as all training images have the same value: {', '.join(map(on_one_line, constant))}; "
+        f"left out, as all training images have the same value{'' if table.known().all() else ' or an unknown one'}: "
+        f"{', '.join(map(on_one_line, constant))}; "
         f"the network has {len(kept)} outputs"
     )
     return replace(source, table=table.with_findings(kept))

@@ -44,6 +44,7 @@ from trainer.runtime.progress import BYTES, USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
 from trainer.training.claim import Prefix, claim_run
+from trainer.training.label_weights import LabelWeights, label_weights
 from trainer.training.run_data import Images, Labels, cache_of, prepare_images, read_run_labels
 
 JOINING_S: Final = 120.0
@@ -72,9 +73,11 @@ class Run:
     loader: Loader
     evaluator: DistributedPredictor
     labels_NK: Tensor
-    """float32, on the device."""
+    """float32, on the device; 0 where unknown."""
+    label_weights: LabelWeights | None
+    """Weights of labels in the loss; None where all training labels are known."""
     loss: Loss
-    """Of logits and labels, both [N, K]."""
+    """Of logits and labels, both [N, K], and weights of the labels where some are unknown."""
     first_weights: StateDict | None
     """Initial weights; on rank 0 only."""
     prefix: Prefix
@@ -227,7 +230,15 @@ def _assembled(
             findings=len(table.findings),
             mode=workers.mode,
         ),
-        labels_NK=torch.from_numpy(table.labels_NK).to(workers.on),
+        labels_NK=torch.from_numpy(np.nan_to_num(table.labels_NK)).to(workers.on),
+        label_weights=label_weights(
+            table,
+            images.rows["train"],
+            seed=config.seed,
+            global_batch=workers.batch * workers.group.world.size,
+            world=workers.group.world.size,
+            on=workers.on,
+        ),
         loss=LOSSES[config.loss],
         first_weights=weights,
         prefix=prefix,

@@ -32,10 +32,13 @@ def train_step(run: Run, training: Training, batch: Batch, epoch: int) -> StepRe
 def add_gradients(run: Run, training: Training, batch: Batch, epoch: int) -> Tensor:
     """The loss of a batch, after its gradients have been added to those of the parameters."""
     view = training.feed.view(batch, epoch)
-    y_NK = run.labels_NK[torch.from_numpy(batch.samples_N).to(run.on, non_blocking=True)]
+    samples_N = torch.from_numpy(batch.samples_N).to(run.on, non_blocking=True)
+    y_NK, weights_NK = run.labels_NK[samples_N], None
+    if run.label_weights is not None:
+        weights_NK = run.label_weights.of(samples_N, *divmod(training.step, run.steps_per_epoch))
     with run.device.autocast(run.precision):
         logits_NK = training.parallel(view)
-    loss = run.loss(logits_NK.float(), y_NK)
+    loss = run.loss(logits_NK.float(), y_NK, weights_NK)
     loss.backward()
     run.device.flush()
     return loss.detach()

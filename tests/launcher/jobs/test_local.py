@@ -357,6 +357,8 @@ def test_job_that_can_run_here_is_accepted(tmp_path):
         ({"data": "/nowhere"}, "/nowhere"),
         ({"train_flags": ("--layout", "nih")}, "nih"),
         ({"train_flags": ("--split", "patients:0/0/100")}, "patients:0/0/100"),
+        ({"train_flags": ("--findings", "Gout")}, "cannot choose findings"),
+        ({"train_flags": ("--uncertain", "ones")}, "layout folders has no uncertain labels"),
         ({"output": "/proc/runs"}, "cannot write to `/proc/runs`"),
         ({"train_flags": ("--weights", "/nowhere/w.pt")}, "no such file, got `/nowhere/w.pt` (from `--weights`)"),
         ({"train_flags": ("--weights", "/data/w.pt")}, "cxr/w.pt` (from `--weights`)"),

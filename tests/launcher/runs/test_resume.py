@@ -240,6 +240,16 @@ def test_job_made_from_a_record_has_the_mode_of_the_run(recorded, kept):
     assert {key: value for key, value in settings.items() if key == "gaudi_mode"} == kept
 
 
+def test_job_made_from_a_record_has_the_choices_of_labels_of_the_run():
+    """Without them the trainer would refuse to resume; JSON has lists where flags are given several times."""
+    chosen = ("--uncertain=ignore", "--uncertain=Edema=ones", "--rename=Fluid=Effusion", "--blank=zeros")
+    written = json.loads(json.dumps(record(*chosen)))
+    earlier = run_resume.EarlierRun("s3://cxr/runs/demo", written, None, is_scored=False)
+    flags = run_resume.settings_of("demo", earlier)["train_flags"]
+    assert [flag for flag in flags if flag in chosen] == [chosen[2], chosen[0], chosen[1], chosen[3]]
+    assert not any(flag.startswith("--projection") for flag in flags)
+
+
 def test_settings_are_compared_as_the_trainer_compares_them(launch, api, ended, output):
     """What the trainer would refuse in the pod is refused before the job is replaced."""
     storage = write_run(output, scored=False)

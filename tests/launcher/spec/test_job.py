@@ -116,6 +116,12 @@ def test_workers_share_nodes_evenly(accelerator, workers, given, per_node, nodes
             id="positive class of independent findings",
         ),
         pytest.param(
+            {"train_flags": ("--uncertain", "Edema=perhaps")},
+            "it must be ones, zeros, ignore or a number from 0 to 1, got `Edema=perhaps` (from `--uncertain`)",
+            "--uncertain ignore --uncertain Edema=ones",
+            id="unknown policy of uncertain labels",
+        ),
+        pytest.param(
             {"train_flags": ("--batch-size", "8", "--global-batch-size", "8")},
             "two batch sizes",
             None,

@@ -10,6 +10,7 @@ import pytest
 from prepared_sets import SIDE, archived, images_of, inline, run  # noqa: F401 - a fixture
 
 from trainer.data.dataset import Place, decoded, labelled
+from trainer.data.layouts import read_labels
 from trainer.data.locate import locate_images, missing_images
 from trainer.data.packs import prepared
 from trainer.data.packs.labels_csv import as_bytes, parsed
@@ -17,6 +18,7 @@ from trainer.data.packs.prepared import read
 from trainer.data.packs.records import Geometry, to_gray_square
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError, TryAgainError
+from trainer.label_choices import LabelChoices
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import join
 from trainer.runtime.watchdog import Watchdog
@@ -208,3 +210,17 @@ def test_images_of_the_set_are_named_without_patients(made):
     assert prepared.is_prepared(made)
     assert not prepared.is_prepared(made.parent / "data")
     assert len(images_of(made.parent / "data")) == 30
+
+
+def test_choices_of_labels_are_made_by_who_trains(tmp_path, inline):  # noqa: F811
+    """CheXpert's uncertain and blank labels, from one prepared set in two ways, equal those from the original."""
+    write_phantoms(tmp_path / "data", layout="chexpert", images=40, side=32)
+    run(tmp_path / "data", tmp_path / "p")
+    for choices in (LabelChoices(), LabelChoices(uncertain=("ones",), blank="zeros"), LabelChoices(findings="Edema")):
+        ours, theirs = (read_labels(place, choices=choices) for place in (tmp_path / "p", tmp_path / "data"))
+        assert ours.table.findings == theirs.table.findings
+        assert ours.table.labels_sha256() == theirs.table.labels_sha256()
+        assert ours.table.split_sha256() == theirs.table.split_sha256()
+        assert ours.policy == theirs.policy
+    with pytest.raises(InputError, match="cannot use --valid-as with a prepared set"):
+        read_labels(tmp_path / "p", choices=LabelChoices(valid_as="test"))

@@ -44,3 +44,24 @@ def test_prevalence_json_has_null_for_an_empty_split(small):
     assert stats["percent"]["Mass"] == {"train": 50.0, "val": None, "test": 100.0}
     assert stats["images"] == {"train": 2, "val": 0, "test": 1}
     assert stats["patients"] == {"train": 1, "val": 0, "test": 1}
+
+
+def test_prevalence_is_of_known_labels_and_says_how_many():
+    """One known positive of three images is 100 %, of one."""
+    nan = float("nan")
+    labels = table([0, 1, 2], [[1, 0], [nan, 1], [nan, nan]], split=[0, 0, 0])
+    stats = prevalence(dataclasses.replace(labels, findings=("Mass", "Edema")))
+    assert as_table(stats).splitlines()[1:3] == ["Mass     100.000       -       -", "Edema     50.000       -       -"]
+    assert as_table(stats).splitlines()[-2:] == ["Mass           1       0       0", "Edema          2       0       0"]
+    assert as_csv(stats).splitlines()[:2] == [
+        "finding,train,val,test,train_known,val_known,test_known",
+        "Mass,100.000000,,,1,0,0",
+    ]
+    assert json.loads(as_json(stats))["known"]["Edema"] == {"train": 2, "val": 0, "test": 0}
+
+
+def test_finding_that_is_never_known_has_no_prevalence():
+    stats = prevalence(table([0, 1], [[float("nan"), 1], [float("nan"), 0]], split=[0, 0]))
+    assert json.loads(as_json(stats))["percent"]["finding 0"]["train"] is None
+    assert as_csv(stats).splitlines()[1] == "finding 0,,,,0,0,0"
+    assert "-" in as_table(stats).splitlines()[1]

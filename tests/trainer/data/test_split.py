@@ -196,3 +196,13 @@ def test_empty_splits_are_named_with_the_sizes_of_the_others():
         InputError, match=r"no image in train and val, got 0 in train, 0 in val, 3 in test \(from here\)"
     ):
         check_splits(table([0, 1, 2], [[1]] * 3, split=[2, 2, 2]), SPLITS, "here")
+
+
+def test_unknown_labels_are_dealt_as_if_the_image_had_not_the_finding():
+    """Else patients of whom nothing is known would fill the splits of rare findings."""
+    nan = float("nan")
+    labels = [[1 if n % 7 == 0 else 0] for n in range(40)]
+    unknown = [[nan if n % 7 == 3 else value] for n, (value,) in enumerate(labels)]
+    ours, known = (apply_split(table(range(40), each), SEVENTY_TEN_TWENTY) for each in (unknown, labels))
+    assert ours.split_N.tolist() == known.split_N.tolist()
+    assert all((ours.labels_NK[ours.rows(split)] == 1).any() for split in SPLITS)

@@ -567,7 +567,7 @@ def test_label_of_another_name_is_renamed_for_all_files(files, capsys):
         (("Nodule or Mass=Nodule",), "no label `Nodule or Mass`, got `google.csv` (from `--rename`)"),
         (("Nodule or Mass=Nodule",), "those of readers are Nodule or mass, Pneumothorax, Fracture"),
         (("Nodule or mass=Nodul|Mass",), "no column `prob_Nodul`"),
-        (("Nodule or mass",), "it must be LABEL=FINDING"),
+        (("Nodule or mass",), "it must be NEW=OLD"),
         (("Nodule or mass=Mass", "--part", "train"), "has no image in it, got `train` (from `--part`)"),
         (("Nodule or mass=Mass", "--part", "val"), "none of their 90 images is among the 20 labelled ones"),
     ],
@@ -577,13 +577,6 @@ def test_renaming_that_cannot_be_meant_is_refused(google, capsys, flags, told):
     code, out, err = run(capsys, *OF_READERS, "--rename", *flags)
     assert (code, out) == (2, "")
     assert told in err
-
-
-def test_renaming_with_a_model_is_refused(files, capsys):
-    """It would change nothing."""
-    code, _, err = run(capsys, "run", "--data", "cxr", "--rename", "A=B")
-    assert code == 2
-    assert "cannot use --rename: it renames columns of --predictions" in err
 
 
 def test_cohort_of_a_file_of_labels_hides_small_groups(files, capsys):

@@ -18,11 +18,11 @@ def test_labels_and_their_findings_are_read():
 @pytest.mark.parametrize("text", ["Nodule", "=Nodule", "A=", "A=B|", "A=|B", ""])
 def test_other_forms_are_refused_with_the_flag(text):
     """An empty name would be looked for in a file of gigabytes."""
-    with pytest.raises(InputError, match=r"it must be LABEL=FINDING .*\(from `--rename`\)"):
+    with pytest.raises(InputError, match=r"it must be NEW=OLD .*\(from `--rename`\)"):
         parsed([text])
 
 
 def test_label_named_twice_is_refused():
     """The second would replace the first."""
-    with pytest.raises(InputError, match="label `A` is named twice"):
+    with pytest.raises(InputError, match="`A` is named twice"):
         parsed(["A=B", "A=C"])

@@ -57,6 +57,8 @@ def make():
             from trainer.evaluation.reference import references
 
             found["references"] = references(FINDINGS, split=split, part="test", images=images)
+            for finding in found["findings"]:
+                finding["known"] = images
         return found
 
     return evaluation

@@ -1,6 +1,7 @@
 """NIH's list of boxes."""
 
 import os
+import zipfile
 
 import pytest
 
@@ -70,3 +71,40 @@ def test_pipe_is_refused_as_a_list_of_boxes(tmp_path):
     os.mkfifo(tmp_path / "boxes.csv")
     with pytest.raises(InputError, match="it is not a regular file"):
         read_boxes(tmp_path / "boxes.csv")
+
+
+def test_boxes_of_vindr_are_in_pixels_unless_the_size_is_there(tmp_path):
+    """Images of the set have many sizes."""
+    path = tmp_path / "train.csv"
+    header = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"
+    rows = ["a,No finding,14,R1,,,,", "a,Cardiomegaly,3,R2,100,200,300,600"]
+    path.write_text("\n".join([header, *rows]))
+    (box,) = read_boxes(path)
+    assert (box.image, box.finding, box.in_pixels) == ("a", "Cardiomegaly", True)
+    assert (box.left, box.top, box.right, box.bottom) == (100, 200, 300, 600)
+    path.write_text("\n".join([f"{header},width,height", *(f"{row},400,800" for row in rows)]))
+    (box,) = read_boxes(path)
+    assert not box.in_pixels
+    assert (box.left, box.top, box.right, box.bottom) == (0.25, 0.25, 0.75, 0.75)
+    path.write_text(f"{header}\na,Cardiomegaly,3,R2,300,200,100,600\nb,Nodule/Mass,8,R1,,,,\n")
+    with pytest.raises(InputError, match="line 2: no box within its image"):
+        read_boxes(path)
+
+
+def test_boxes_of_the_rsna_challenge(tmp_path):
+    """In pixels of 1024 x 1024, with a row for each image without a box."""
+    path = tmp_path / "stage_2_train_labels.csv"
+    path.write_text("patientId,x,y,width,height,Target\na,,,,,0\nb,256.0,512.0,256.0,128.0,1\n")
+    (box,) = read_boxes(path)
+    assert (box.image, box.finding) == ("b", "Pneumonia")
+    assert (box.left, box.top, box.right, box.bottom) == (0.25, 0.5, 0.5, 0.625)
+
+
+@pytest.mark.parametrize(("name", "boxes"), [("vinbigdata-train.csv.gz", 36_096), ("rsna", 9_555)])
+def test_the_whole_published_tables_are_read(shared, tmp_path, name, boxes):
+    """All rows but those of images or readers without a box."""
+    path = shared / "data/public-labels" / name
+    if name == "rsna":
+        with zipfile.ZipFile(shared / "data/public-labels/kaggle_stage_2_train_labels.csv.zip") as archive:
+            path = tmp_path / archive.extract(archive.namelist()[0], tmp_path)
+    assert len(read_boxes(path)) == boxes

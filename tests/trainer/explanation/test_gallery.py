@@ -22,7 +22,7 @@ from trainer.data.packs.records import Geometry, to_gray_square
 from trainer.data.public import public_name
 from trainer.data.synthetic import write_phantoms
 from trainer.evaluation.calibration import Calibrator
-from trainer.explanation.gallery import Mistake, make, mistakes, wanted
+from trainer.explanation.gallery import Mistake, _truth, make, mistakes, wanted
 from trainer.models.architectures import build
 from trainer.models.spec import describe
 from trainer.report import Documents, html, pictures
@@ -302,3 +302,21 @@ def test_report_command_rebuilds_the_gallery_on_request(phantoms, network, tmp_p
     capsys.readouterr()
     assert program.main(["report", str(run), "--gallery", "on", "--data", str(tmp_path / "nowhere")]) == 2
     assert "no such directory" in capsys.readouterr().err
+
+
+def test_image_whose_finding_is_unknown_is_no_error_of_it():
+    """The highest score may well be right there."""
+    nan = float("nan")
+    log_odds = np.array([[9.0], [2.0], [1.0], [-9.0]])
+    labels = np.array([[nan], [0], [1], [nan]], np.float32)
+    assert mistakes(log_odds, labels, classes=False) == [
+        Mistake(1, 0, "highest score without it"),
+        Mistake(2, 0, "lowest score with it"),
+    ]
+    assert mistakes(log_odds, np.where(labels == 0, nan, labels), classes=False) == []
+
+
+def test_caption_counts_unknown_labels():
+    labels = np.array([1, float("nan"), 0.2, 0.5], np.float32)
+    assert _truth(labels, ["A", "B", "C", "D"]) == "labelled A, D, 1 unknown"
+    assert _truth(labels[1:3], ["B", "C"]) == "labelled without a finding, 1 unknown"

@@ -77,3 +77,18 @@ def test_patients_of_the_training_split_are_refused_unless_forced():
     assert refuse_trained(trained_on, some, force=True) == 2
     assert refuse_trained(trained_on, some[1:2], force=False) == 0
     assert refuse_trained(None, some, force=False) is None
+
+
+def test_boxes_in_pixels_need_the_original_image():
+    """On a smaller copy they would lie elsewhere."""
+    drawn = matched([DrawnBox("1", "Mass", 100, 200, 300, 400, in_pixels=True)], files("a/1.dicom"), FINDINGS)
+    (file,) = drawn.files
+    np.testing.assert_array_equal(drawn.on(file, 0, 2000, 3000), [[100, 200, 300, 400]])
+    with pytest.raises(InputError, match="they reach beyond its 256 x 256 pixels"):
+        drawn.on(file, 0, 256, 256)
+
+
+def test_boxes_in_fractions_fit_any_copy():
+    """Of NIH's list, for example."""
+    drawn = matched([box("1.png")], files("1.png"), FINDINGS)
+    np.testing.assert_array_equal(drawn.on(drawn.files[0], 0, 256, 128), [[64, 64, 192, 128]])

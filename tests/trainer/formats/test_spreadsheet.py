@@ -142,4 +142,4 @@ def test_every_csv_of_the_programs_is_written_through_spreadsheet():
         for path in Path(package.__file__).parent.rglob("*.py")
         if any(word in path.read_text(encoding="utf-8") for word in ("csv.writer(", "csv.DictWriter(", ".to_csv("))
     }
-    assert writers == {"synthetic.py", "spreadsheet.py"}
+    assert writers == {"form.py", "spreadsheet.py"}

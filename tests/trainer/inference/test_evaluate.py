@@ -18,6 +18,7 @@ from trainer.evaluation.document import from_json
 from trainer.evaluation.inputs import evaluated
 from trainer.evaluation.metrics import probability
 from trainer.inference.evaluate import ModelRequest, evaluate_model
+from trainer.label_choices import LabelChoices
 from trainer.models.load import load_model
 from trainer.runtime.console import Reporter
 
@@ -193,11 +194,92 @@ def folders(root, classes):
 
 def test_labels_without_any_finding_of_the_model_are_refused_by_name(answers, tmp_path):
     """Two classes are no 14 findings."""
-    data = folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"])
+    data = folders(tmp_path / "data", ["NORMAL", "TUBERCULOSIS"])
     with pytest.raises(
-        InputError, match=r"its outputs are Atelectasis, .*, but the data set's labels are NORMAL, PNEUMONIA"
+        InputError, match=r"its outputs are Atelectasis, .*, but the data set's labels are NORMAL, TUBERCULOSIS"
     ):
         answers(data=str(data), split="given")
+
+
+def test_external_test_scores_what_model_and_data_set_have_in_common(answers, finished_run, tmp_path):
+    """The findings have other names there; what only one of both has is listed, and the document says what was tested."""
+    inputs = answers(data=str(folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"])), split="given")
+    assert inputs.findings == ("Pneumonia",)
+    assert inputs.scored.labels_NK.ravel().tolist() == [float("PNEUMONIA" in name) for name in inputs.scored.images]
+    assert inputs.val is None  # thresholds are those of the run
+    document = from_json(json.dumps(evaluated(inputs, resamples=5)).encode(), "metrics.json")
+    assert document["external"]["trained_on"] == finished_run.data.name
+    assert document["external"]["matches"] == [{"name": "Pneumonia", "outputs": ["Pneumonia"], "labels": ["PNEUMONIA"]}]
+    assert document["external"]["labels_without_outputs"] == ["NORMAL"]
+    assert len(document["external"]["outputs_without_labels"]) == 13
+    assert document["notes"][0].startswith("external test: no image is of the data set that the model was trained on")
+    assert "evaluated on labels of other names: Pneumonia (PNEUMONIA)" in document["notes"]
+    assert "labels without an output of the model: NORMAL" in document["notes"]
+
+
+def test_all_images_are_evaluated_only_of_a_set_that_the_model_was_not_trained_on(answers, tmp_path):
+    """Nothing is fitted on them: thresholds and calibration are those of the run."""
+    inputs = answers(data=str(folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"])), split="given", part="all")
+    assert len(inputs.scored.images) == 18
+    assert inputs.val is None
+    assert inputs.calibrator is not None
+    assert evaluated(inputs, resamples=5)["data"]["part"] == "all"
+    with pytest.raises(InputError, match=r"on all of .* are of patients in its training set"):
+        answers(part="all")
+
+
+def test_outputs_are_joined_where_the_label_is_a_join(answers):
+    """The label of several findings: the highest log-odds of their outputs are evaluated."""
+    whole = answers()
+    renames = ("Lung Lesion=Nodule|Mass", "Opacity=Consolidation|Pneumonia", "Fluid=Effusion")
+    inputs = answers(choices=LabelChoices(rename=renames))
+    by_name = dict(zip(inputs.findings, inputs.scored.log_odds_NK.T, strict=True))
+    for name, parts in {
+        "Lung Lesion": ("Nodule", "Mass"),
+        "Opacity": ("Consolidation", "Pneumonia"),
+        "Effusion": ("Effusion",),
+    }.items():
+        columns = [FINDINGS.index(part) for part in parts]
+        np.testing.assert_allclose(by_name[name], whole.scored.log_odds_NK[:, columns].max(axis=1), atol=1e-6)
+        labels_N = inputs.scored.labels_NK[:, inputs.findings.index(name)]
+        np.testing.assert_array_equal(labels_N, whole.scored.labels_NK[:, columns].max(axis=1))
+    assert {"Mass", "Nodule", "Consolidation", "Fluid"}.isdisjoint(inputs.findings)
+    assert "evaluated on labels of other names: Effusion (Fluid)" in inputs.notes
+    assert inputs.external is None
+    assert inputs.label_policy["renamed"]["Lung Lesion"] == ["Nodule", "Mass"]
+
+
+def of_rsna(root, images, mapping):
+    """A set in RSNA's form, of these images; the mapping file tells their names in ChestX-ray14."""
+    root.mkdir()
+    rows, names = ["patientId,x,y,width,height,Target"], []
+    for number, path in enumerate(images):
+        Image.open(path).save(root / f"r{number}.png")
+        rows.append(f"r{number},,,,,{number % 2}")
+        names.append({"subset_img_id": f"r{number}", "img_id": path.name})
+    (root / "stage_2_train_labels.csv").write_text("\n".join(rows) + "\n")
+    if mapping:
+        (root / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(names))
+    return root
+
+
+def test_images_that_another_set_has_renamed_are_no_external_test(answers, finished_run, tmp_path):
+    """RSNA's images are ChestX-ray14's: with its mapping file, patients of the training set are found; without, it is said."""
+    images = sorted(finished_run.data.rglob("*.png"))[:40]
+    with pytest.raises(InputError, match="are of patients in its training set"):
+        answers(data=str(of_rsna(tmp_path / "mapped", images, mapping=True)), split="patients:10/10/80")
+    inputs = answers(data=str(of_rsna(tmp_path / "bare", images, mapping=False)), split="patients:10/10/80")
+    assert inputs.external is None
+    assert inputs.findings == ("Pneumonia",)
+    assert "no external test: these images and those that the model was trained on are of ChestX-ray14" in inputs.notes
+
+
+def test_findings_of_an_evaluation_are_chosen(answers):
+    """Others are not scored, and a finding that is not there is refused."""
+    inputs = answers(choices=LabelChoices(findings="Mass,Hernia"))
+    assert inputs.findings == ("Mass", "Hernia")
+    with pytest.raises(InputError, match="similar are Hernia"):
+        answers(choices=LabelChoices(findings="Hernias"))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 import trainer
 from trainer.config import from_argv
 from trainer.errors import InputError
+from trainer.label_choices import NAMES
 from trainer.runs.record import check_same, decisive_settings, git_commit, positive_class
 from trainer.storage import LocalStorage
 
@@ -70,6 +71,42 @@ def test_settings_without_the_flag_leave_the_positive_class_to_the_run():
     assert "positive_class" not in decisive_settings(from_argv(flags), precision=None, global_batch=64)
     given = decisive_settings(from_argv([*flags, "--positive-class", "Normal"]), precision=None, global_batch=64)
     assert given["positive_class"] == "Normal"
+
+
+REQUIRED = ["--data", "d", "--output", "o", "--name", "r"]
+
+
+def described(*flags):
+    return decisive_settings(from_argv([*REQUIRED, *flags]), precision=None, global_batch=64)
+
+
+def test_only_choices_of_labels_that_are_made_are_recorded(tmp_path):
+    """A run of an earlier version, which has none, is resumed as before."""
+    plain = described()
+    assert not plain.keys() & NAMES
+    chosen = described("--uncertain", "Edema=1", "--uncertain", "0", "--rename", "A=B", "--findings", "A,Edema")
+    assert {key: chosen[key] for key in chosen.keys() & NAMES} == {
+        "uncertain": ["zeros", "Edema=ones"],
+        "rename": ["A=B"],
+    }
+    start_over(tmp_path, plain, plain)
+    start_over(tmp_path, chosen, described("--uncertain", "zeros", "--uncertain", "Edema=ones", "--rename", "A=B"))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "now", "difference"),
+    [
+        ([], ["--uncertain", "ones"], "uncertain: None in the run, ones now"),
+        (["--uncertain", "ones", "--uncertain", "A=0.5"], [], "uncertain: ones, A=0.5 in the run, None now"),
+        (["--blank", "zeros"], ["--blank", "ignore"], "blank: zeros in the run, ignore now"),
+        (["--projection", "frontal"], [], "projection: frontal in the run, None now"),
+    ],
+)
+def test_other_choices_of_labels_are_refused_with_the_difference(tmp_path, recorded, now, difference):
+    """The numbers of a run are those of one reading of its labels."""
+    with pytest.raises(InputError) as refused:
+        start_over(tmp_path, described(*recorded), described(*now))
+    assert difference in str(refused.value)
 
 
 def test_commit_is_that_of_the_checkout(monkeypatch, tmp_path):

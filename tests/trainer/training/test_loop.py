@@ -8,6 +8,7 @@ from functools import partial
 from itertools import count
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -28,6 +29,7 @@ from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Coordination
 from trainer.runtime.world import World
 from trainer.storage import LocalStorage
+from trainer.training import run_data
 from trainer.training import setup as assembly
 from trainer.training.feed import of_images
 from trainer.training.loop import _NonFiniteGuard, train, train_step
@@ -146,6 +148,46 @@ def test_stopped_and_resumed_run_ends_with_the_same_weights(run, tmp_path, sched
         for name in ("whole", "parts")
     }
     assert entries["whole"] == entries["parts"]
+
+
+@pytest.fixture
+def partly_known(monkeypatch):
+    """Half of the labels of the data set unknown, all of the last finding's in val, as read from its files."""
+    read = run_data.labelled
+
+    def labelled(place, kept_split=None):
+        source = read(place, kept_split)
+        labels_NK = source.table.labels_NK.copy()
+        labels_NK[np.random.default_rng(0).random(labels_NK.shape) < 0.5] = np.nan
+        labels_NK[source.table.rows("val"), -1] = np.nan
+        return replace(source, table=replace(source.table, labels_NK=labels_NK))
+
+    monkeypatch.setattr(run_data, "labelled", labelled)
+
+
+def test_run_with_unknown_labels_resumes_bit_for_bit_and_is_evaluated_on_known_ones(run, tmp_path, partly_known):
+    """Unknown labels have no part in gradients, losses, scores and thresholds; the parity check's steps neither."""
+    flags = ["--epochs", "3", "--crop", "resized", "--parity-check", "2"]
+    whole = run("whole", *flags)
+    run("parts", *flags, "--max-steps", "8")
+    run("parts", *flags)
+    assert_same_weights(newest(tmp_path, "whole"), newest(tmp_path, "parts"))
+    entries = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
+    assert all(0 < entry["train_loss"] < 2 and 0 < entry["val"]["loss"] < 2 for entry in entries)
+    last = list(whole.scores["val"].findings)[-1]
+    val = json.loads((tmp_path / "whole/results.json").read_text())["val"]
+    assert (val["known"][last], val["auroc"][last]) == (0, None)
+    assert all(0 < known < val["images"] for name, known in val["known"].items() if name != last)
+    assert val["mean_auroc"] is not None
+    notes = json.loads((tmp_path / "whole/model/calibration.json").read_text())["notes"]
+    assert f"{last}: not calibrated and no thresholds: its label is unknown for all validation images" in notes
+
+
+def test_cross_entropy_refuses_unknown_labels_by_name(run, partly_known):
+    with pytest.raises(
+        InputError, match=r"the class of every image must be known, but \d+ of 60 have unknown labels, the first is `"
+    ):
+        run("r", "--loss", "cross_entropy")
 
 
 def test_finished_run_started_again_scores_the_same_and_trains_nothing(run, tmp_path):
@@ -405,6 +447,7 @@ def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
         device=device,
         precision="fp32",
         labels_NK=torch.ones(9, 2) / 2,
+        label_weights=None,
         loss=LOSSES[loss],
         loader=None,
         evaluator=None,
@@ -415,8 +458,6 @@ def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
         optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
         feed=of_images(some_run),
     )
-    import numpy as np
-
     finite = _NonFiniteGuard(torch.device("cpu"), 0)
     result = train_step(some_run, training, Batch(np.array([3, 4]), torch.zeros(2, 1, 72, 72, dtype=torch.uint8)), 0)
     finite.note(result.grad_norm)

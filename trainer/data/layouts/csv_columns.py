@@ -12,7 +12,7 @@ from trainer.data.label_values import label_value
 from trainer.data.labels import FINDINGS
 from trainer.data.layouts import chexpert
 from trainer.errors import InputError, listing, on_one_line
-from trainer.label_choices import LabelChoices
+from trainer.label_choices import AS_READ, LabelChoices
 
 _NO_FINDINGS: Final = frozenset(
     {
@@ -41,15 +41,20 @@ _MOST_VALUES: Final = 1_000
 _ALWAYS: Final = frozenset({*FINDINGS, *chexpert.FINDINGS})
 
 
-def finding_columns(path: Path, header: Sequence[str], choices: LabelChoices) -> tuple[str, ...]:
-    """Names of the columns with findings: those that the choices name, otherwise those recognised as such.
+def finding_columns(
+    path: Path, header: Sequence[str], choices: LabelChoices = AS_READ, of_run: LabelChoices = AS_READ
+) -> tuple[str, ...]:
+    """Names of the columns with findings: those that the choices name, otherwise those of the run and those recognised.
 
     The 14 of ChestX-ray14 are in the order of `FINDINGS` where there is no other, other columns in that of the file.
 
     Raises: InputError where there is none, for a column named twice, and for cells that are no labels in a column of labels.
     """
-    named = _named(choices)
-    found = [name for name in dict.fromkeys(header) if name in named] if named else _recognised(path, header)
+    if choices.columns():
+        chosen = set(choices.columns())
+    else:
+        chosen = {*of_run.columns(), *_recognised(path, header, of_run.columns())}
+    found = [name for name in dict.fromkeys(header) if name in chosen]
     twice = [f"column `{on_one_line(name)}` more than once" for name in found if header.count(name) > 1]
     if twice:
         raise InputError(
@@ -65,16 +70,10 @@ def finding_columns(path: Path, header: Sequence[str], choices: LabelChoices) ->
     return FINDINGS if set(found) == set(FINDINGS) else tuple(found)
 
 
-def _named(choices: LabelChoices) -> set[str]:
-    """Columns that `--findings` needs, by their names in the file; empty for all."""
-    renamed = choices.renamed()
-    chosen = choices.chosen_findings()
-    return {old for name in chosen or () for old in (name, *renamed.get(name, ()))}
-
-
-def _recognised(path: Path, header: Sequence[str]) -> list[str]:
-    """Columns of findings. Raises: InputError for a column in which nearly all cells are labels, but not all."""
-    candidates = [place for place, name in enumerate(header) if name in _ALWAYS or not _is_metadata(name)]
+def _recognised(path: Path, header: Sequence[str], of_run: Sequence[str]) -> list[str]:
+    """Columns of findings but those of the run. Raises: InputError for a column in which nearly all cells are labels, but not all."""
+    others = [(place, name) for place, name in enumerate(header) if name not in of_run]
+    candidates = [place for place, name in others if name in _ALWAYS or not _is_metadata(name)]
     values = _values_of(complete_rows(path, []), candidates)
     found, problems = [], []
     for place in candidates:

@@ -26,7 +26,7 @@ from trainer.data.names import plain
 from trainer.data.patients import patient_in_name, patient_of_id
 from trainer.data.views import view_of
 from trainer.errors import on_one_line
-from trainer.label_choices import LabelChoices
+from trainer.label_choices import AS_READ, LabelChoices
 
 REQUIRED: Final = ("labels.csv",)
 LABELS_ONLY: Final = REQUIRED
@@ -41,7 +41,7 @@ IMAGES: Final = (IMAGE, "Path")
 def read(request: Request) -> RawSource:
     """The labels, with the split of column `split`."""
     path = single_file(request.data, request.entries, REQUIRED[0])
-    table, notes = read_table(request.data, path, given=request.given, choices=request.choices)
+    table, notes = read_table(request.data, path, given=request.given, choices=request.choices, of_run=request.of_run)
     return RawSource(table=table, files=(path,), notes=notes)
 
 
@@ -59,12 +59,13 @@ class _Columns:
 
 
 def read_table(
-    data: Path, path: Path, *, given: bool, choices: LabelChoices | None = None
+    data: Path, path: Path, *, given: bool, choices: LabelChoices = AS_READ, of_run: LabelChoices = AS_READ
 ) -> tuple[LabelTable, tuple[str, ...]]:
     """The labels, and a note where other columns than the 14 of ChestX-ray14 are read. Raises: InputError with all problems."""
     rows = Rows()
     header = header_of(path)
-    columns = _columns(path, header, given=given, choices=choices or LabelChoices())
+    check_columns(path, header, [_image_column(header), *([SPLIT] if given else [])])
+    columns = _columns(header, finding_columns(path, header, choices, of_run), given=given)
     for where, cells in complete_rows(path, rows.problems):
         _add(rows, where, cells, columns)
     table = rows.table(data, columns.findings)
@@ -72,15 +73,16 @@ def read_table(
     return known, _notes(path, columns.findings)
 
 
-def _columns(path: Path, header: Sequence[str], *, given: bool, choices: LabelChoices) -> _Columns:
-    image = next((name for name in IMAGES if name in header), IMAGE)
-    check_columns(path, header, [image, *([SPLIT] if given else [])])
-    findings = finding_columns(path, header, choices)
+def _image_column(header: Sequence[str]) -> str:
+    return next((name for name in IMAGES if name in header), IMAGE)
+
+
+def _columns(header: Sequence[str], findings: tuple[str, ...], *, given: bool) -> _Columns:
     patient, views = patient_column(header), columns_of(header, "view")
     return _Columns(
         findings=findings,
         labels=tuple(map(header.index, findings)),
-        image=header.index(image),
+        image=header.index(_image_column(header)),
         patient=patient,
         patient_name=PATIENT if patient is None else header[patient],
         split=header.index(SPLIT) if given else None,

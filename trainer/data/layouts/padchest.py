@@ -133,7 +133,7 @@ def _reason(request: Request, method: str, names: frozenset[str]) -> str:
     unusable = sorted(UNUSABLE & names)
     if unusable:
         return f"labelled `{unusable[0]}`"
-    return "not labelled by a physician" if request.choices.physician_labels_only and method != _PHYSICIAN else ""
+    return "not labelled by a physician" if request.reading.physician_labels_only and method != _PHYSICIAN else ""
 
 
 def _notes(counts: _Counts, rare: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Its labels are those that its source gave, so that every choice about uncertain 
 
 from typing import Final
 
+from trainer.config import flag_of
 from trainer.data.layouts.source import RawSource, Request
 from trainer.data.packs.damage import DamagedPackError, named_damage
 from trainer.data.packs.files import hashed
@@ -12,6 +13,8 @@ from trainer.data.packs.index import INDEX
 from trainer.data.packs.labels_csv import parsed
 from trainer.data.packs.prepared import LABELS, damaged
 from trainer.data.packs.prepared import read as read_index
+from trainer.errors import InputError
+from trainer.label_choices import AS_READ, LabelChoices
 
 REQUIRED: Final = (INDEX,)
 LABELS_ONLY: Final = REQUIRED
@@ -21,8 +24,23 @@ BLANK: Final = None
 """The defaults of the layout that the set was prepared from hold: see `RawSource.prepared_from`."""
 
 
+_DECIDED: Final = ("valid_as", "readers", "physician_labels_only")
+"""Choices that are made when a set is prepared."""
+
+
+def _check_choices(choices: LabelChoices) -> None:
+    """Raises: InputError for choices that would have no effect."""
+    late = [flag_of(name) for name in _DECIDED if getattr(choices, name) != getattr(AS_READ, name)]
+    if late:
+        raise InputError(
+            f"cannot use {' and '.join(late)} with a prepared set: it was decided when the set was prepared",
+            hint=f"give {' and '.join(late)} to `trainer prepare`",
+        )
+
+
 def read(request: Request) -> RawSource:
     """The labels, with the split of the source. Raises: InputError where the set is damaged."""
+    _check_choices(request.choices)
     index = read_index(request.data)
     try:
         with named_damage(request.data):

@@ -1,6 +1,6 @@
 """Reading a data set: its layout, labels and split, whatever the layout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -9,7 +9,8 @@ import numpy as np
 
 from trainer.data.class_folders import directory_entries
 from trainer.data.label_files import IMAGE, LABELS, SPLIT, header_of, text_lines
-from trainer.data.labels import FINDINGS, SPLITS, LabelTable
+from trainer.data.label_policy import LayoutDefaults, Resolved, resolved
+from trainer.data.labels import FINDINGS, SPLITS, LabelTable, check_finding_names
 from trainer.data.layouts import labels_csv, nih
 from trainer.data.layouts.choose import LABEL_FILES, LAYOUTS, choose, release_folder
 from trainer.data.layouts.files import present, single_file
@@ -25,7 +26,7 @@ from trainer.data.split import (
     with_kept_split,
 )
 from trainer.errors import InputError
-from trainer.label_choices import LabelChoices
+from trainer.label_choices import AS_READ, LabelChoices
 
 _SHOWN_CHARS: Final = 80
 
@@ -37,13 +38,30 @@ def read_labels(
     split: str = "given",
     val_list: str | None = None,
     kept_split: Mapping[str, str] | None = None,
-    choices: LabelChoices | None = None,
+    choices: LabelChoices = AS_READ,
+    of_run: LabelChoices | None = None,
 ) -> Source:
     """Labels, patients and split of the data set in this directory; reads no image, and needs none except in folders.
 
-    The arguments are those of `read_raw_labels`. Raises: InputError, also as `read_raw_labels`.
+    Labels are 1, 0, NaN for unknown, or a fraction. `of_run` are the choices of a model's run, which are used where `choices`
+    has none, as far as they fit the data set.
+
+    `kept_split` is the split of each image in a run that began earlier, with the same arguments; it is used where it
+    is a split of the same images that agrees with what the data set gives. A split is drawn on the labels as the data set
+    gives them, so that it is the same whatever the choices.
+
+    Raises: InputError with all problems of the labels, for patients in two splits and for empty splits.
     """
-    return read_raw_labels(data, layout=layout, split=split, val_list=val_list, kept_split=kept_split, choices=choices)
+    return _read(
+        data,
+        layout=layout,
+        split=split,
+        val_list=val_list,
+        kept_split=kept_split,
+        choices=choices,
+        of_run=of_run or AS_READ,
+        decide=lambda chosen, table: _resolved(chosen, table, choices, of_run),
+    )
 
 
 def read_raw_labels(
@@ -52,17 +70,36 @@ def read_raw_labels(
     layout: str = "auto",
     split: str = "given",
     val_list: str | None = None,
-    kept_split: Mapping[str, str] | None = None,
-    choices: LabelChoices | None = None,
+    choices: LabelChoices = AS_READ,
 ) -> Source:
     """The data set with labels as its files give them: uncertain and blank ones are still undecided.
 
-    `kept_split` is the split of each image in a run that began earlier, with the same arguments; it is used where it
-    is a split of the same images that agrees with what the data set gives. A split is drawn on the labels as the data set
-    gives them, so that it is the same whatever the choices.
-
-    Raises: InputError with all problems of the labels, for patients in two splits and for empty splits.
+    Of the choices, only those of the layout's files count. Raises: as `read_labels`.
     """
+    return _read(
+        data,
+        layout=layout,
+        split=split,
+        val_list=val_list,
+        kept_split=None,
+        choices=choices,
+        of_run=AS_READ,
+        decide=lambda _, table: Resolved(table, np.arange(len(table), dtype=np.int64), {}),
+    )
+
+
+def _read(
+    data: Path,
+    *,
+    layout: str,
+    split: str,
+    val_list: str | None,
+    kept_split: Mapping[str, str] | None,
+    choices: LabelChoices,
+    of_run: LabelChoices,
+    decide: Callable[[str, LabelTable], Resolved],
+) -> Source:
+    """As `read_labels`; `decide` gets the layout whose rules for uncertain and blank labels hold, and its table."""
     requested = patient_split(split)
     _refuse_bucket(data)
     root = release_folder(data, directory_entries(data), layout)
@@ -74,21 +111,46 @@ def read_raw_labels(
             data=root,
             entries=entries,
             given=not requested,
-            choices=choices or LabelChoices(),
+            choices=choices,
+            of_run=of_run,
             val_list=None if val_list is None else val_file(root, val_list),
         )
     )
+    found = decide(raw.prepared_from or chosen, raw.table)
+    check_finding_names(found.table.findings, f"`{data}`")
+    kept = (
+        None if kept_split is None else with_kept_split(found.table, kept_split, given=not requested, carved=raw.carved)
+    )
+    if kept is None:
+        kept = _with_split(raw, found, requested, split, f"`{data}`")
     return Source(
         chosen,
         root,
-        _split(raw, split, requested, kept_split, f"`{data}`"),
+        kept,
         raw.look_alikes,
         unread=_unread(entries, LAYOUTS[chosen], raw),
         notes=raw.notes,
+        policy=found.policy,
         placement=raw.placement,
         nih_names=raw.nih_names,
         prepared_from=raw.prepared_from,
     )
+
+
+def _with_split(raw: RawSource, found: Resolved, requested: PatientSplit | None, split: str, origin: str) -> LabelTable:
+    """The used labels, split as requested, or as the data set gives it. Raises: InputError for empty splits."""
+    drawn = _split(raw, requested, origin)
+    table = replace(found.table, split_N=drawn.split_N[found.rows_N])
+    has_val = requested is None or bool(requested.shares[1])
+    check_splits(table, SPLITS if has_val else ("train", "test"), f"`--split {split}`" if requested else origin)
+    return table
+
+
+def _resolved(layout: str, raw: LabelTable, choices: LabelChoices, of_run: LabelChoices | None) -> Resolved:
+    """The labels that are to be used."""
+    reader = LAYOUTS[layout]
+    defaults = LayoutDefaults(layout, reader.UNCERTAIN, reader.BLANK)
+    return resolved(raw, defaults, choices, of_run)
 
 
 def _check_val_list(val_list: str | None, layout: str, split: str, *, is_requested: bool) -> None:
@@ -103,21 +165,12 @@ def _check_val_list(val_list: str | None, layout: str, split: str, *, is_request
         )
 
 
-def _split(
-    raw: RawSource, split: str, requested: PatientSplit | None, kept: Mapping[str, str] | None, origin: str
-) -> LabelTable:
-    """The table with the kept split, the requested one, or the data set's own with what it lacks taken from train."""
-    table = None if kept is None else with_kept_split(raw.table, kept, given=not requested, carved=raw.carved)
-    if table is not None:
-        return table
+def _split(raw: RawSource, requested: PatientSplit | None, origin: str) -> LabelTable:
+    """The table with the requested split, or the data set's own with what it lacks taken from train."""
     if requested:
-        table = apply_split(raw.table, requested)
-        check_splits(table, SPLITS if requested.shares[1] else ("train", "test"), f"`--split {split}`")
-        return table
+        return apply_split(raw.table, requested)
     check_patients(raw.table, origin)
-    table = carve(raw.table, raw.carved) if raw.carved else raw.table
-    check_splits(table, SPLITS, origin)
-    return table
+    return carve(raw.table, raw.carved) if raw.carved else raw.table
 
 
 def _unread(entries: Sequence[str], layout: Layout, raw: RawSource) -> tuple[str, ...]:
@@ -127,13 +180,19 @@ def _unread(entries: Sequence[str], layout: Layout, raw: RawSource) -> tuple[str
     return tuple(sorted({entry for name in LABEL_FILES for entry in present(entries, name)} - read))
 
 
-def read_file(path: Path) -> Source:
+def read_file(path: Path, choices: LabelChoices = AS_READ) -> Source:
     """Labels of the images in one file, recognised by its first line: NIH's table, one of the lists, or a labels.csv.
 
     Only a labels.csv assigns images to splits.
 
     Raises: InputError with all problems, or for a table of another form.
     """
+    source = _of_file(path, choices)
+    found = _resolved(source.layout, source.table, choices, None)
+    return replace(source, table=found.table, policy=found.policy)
+
+
+def _of_file(path: Path, choices: LabelChoices) -> Source:
     first = next(text_lines(path), (0, ""))[1]
     if IMAGE not in first:
         if "," in first or len(first.split()) == 1:
@@ -147,7 +206,7 @@ def read_file(path: Path) -> Source:
     header = header_of(path)
     if LABELS in header and not set(FINDINGS) <= set(header):
         return Source("nih", path, nih.read_table(path, path, {}))
-    table, notes = labels_csv.read_table(path, path, given=SPLIT in header)
+    table, notes = labels_csv.read_table(path, path, given=SPLIT in header, choices=choices)
     return Source("csv", path, table, notes=notes)
 
 

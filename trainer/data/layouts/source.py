@@ -8,7 +8,8 @@ from typing import Literal, Protocol
 
 from trainer.data.class_folders import IMAGE_SUFFIXES, first_of
 from trainer.data.labels import LabelTable
-from trainer.label_choices import LabelChoices
+from trainer.formats.documents import LabelPolicy
+from trainer.label_choices import AS_READ, LabelChoices
 
 Placement = Literal["images", "paths", "anywhere", "stems", "records"]
 """How the names of a table lead to files.
@@ -34,16 +35,13 @@ class Source:
     """Other label files in the directory, of another edition or layout."""
     notes: tuple[str, ...] = ()
     """What else is not read, and what the layout decided."""
+    policy: LabelPolicy = field(default_factory=LabelPolicy)
+    """What was done to the labels that the layout reads; empty where they are used as they are."""
     placement: Placement = "images"
     nih_names: Mapping[str, str] = field(default_factory=dict)
     """Names in ChestX-ray14 of images that another data set has under new names, where that is known."""
     prepared_from: str | None = None
     """Layout of the source of a prepared set; None for any other data set."""
-
-    @property
-    def labels_layout(self) -> str:
-        """The layout whose rules for uncertain and blank labels hold."""
-        return self.prepared_from or self.layout
 
     def unread_images(self) -> list[str]:
         """Notes about what looks like images of the data set and is not read, for a log."""
@@ -68,15 +66,26 @@ class Request:
     """Names in it, those of directories with a trailing slash."""
     given: bool
     """Whether the data set's own split is used; otherwise images need none."""
-    choices: LabelChoices = field(default_factory=LabelChoices)
+    choices: LabelChoices = AS_READ
+    of_run: LabelChoices = AS_READ
+    """Choices of a model's run."""
     val_list: Path | None = None
     """A list of validation images; only for layout nih."""
 
+    @property
+    def reading(self) -> LabelChoices:
+        """The choices with those of the run where there are none, for `valid_as`, `readers` and `physician_labels_only`."""
+        return self.choices.over(self.of_run)
+
     def wants(self, finding: str) -> bool:
-        """Whether the user named this finding; for those that a layout leaves out by default."""
-        chosen = self.choices.chosen_findings() or ()
-        old = {name for new, olds in self.choices.renamed().items() if new in chosen for name in olds}
-        return finding.casefold() in {name.casefold() for name in (*chosen, *old)}
+        """Whether the user, or the run, named this finding; for those that a layout leaves out by default."""
+        chosen = (self.choices, self.of_run)
+        names = {
+            name
+            for each in chosen
+            for name in (*each.columns(), *(old for olds in each.renamed().values() for old in olds))
+        }
+        return finding.casefold() in {name.casefold() for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)

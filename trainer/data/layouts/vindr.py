@@ -67,7 +67,7 @@ def read(request: Request) -> RawSource:
         reading = readings.setdefault(plain(image), _Reading(where))
         reading.readers.add(reader)
         reading.found.add((reader, finding))
-    is_mean = request.choices.readers == "mean"
+    is_mean = request.reading.readers == "mean"
     for image, reading in readings.items():
         shares = reading.shares(findings)
         labels = as_bytes(shares if is_mean else (share > 1 / 2 for share in shares))

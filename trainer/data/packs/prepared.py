@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from trainer.config import PackFit
+from trainer.config import Layout, PackFit
 from trainer.data.dicom import FULL_BITS
 from trainer.data.packs.damage import DamagedPackError, named_damage
 from trainer.data.packs.index import CHECKSUMS, INDEX, NAMES, SIZES, content_of
@@ -102,10 +102,15 @@ def as_bytes(index: PreparedIndex) -> bytes:
     return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
+def is_index(content: bytes) -> bool:
+    """Whether these bytes are an index of format 3, whatever their state."""
+    return b'"format": 3,' in content[:64]
+
+
 def is_prepared(folder: Path) -> bool:
     """Whether the folder holds an index of format 3, whatever its state."""
     try:
-        return b'"format": 3,' in content_of(folder / INDEX)[:64]
+        return is_index(content_of(folder / INDEX))
     except (OSError, DamagedPackError):
         return False
 
@@ -178,21 +183,24 @@ def _part(document: dict[str, Any]) -> Part:
 def _contradiction(index: PreparedIndex) -> str | None:
     """What in the index cannot be; None where nothing is."""
     shards = index.shards()
-    record_bytes = index.geometry.side**2
-    if index.files.keys() != {*shards, *_SMALL_FILES} or len(set(shards)) != len(shards):
-        return "its parts and files differ"
-    if not all(SHARD.fullmatch(name) for name in shards):
-        return "a shard has an unusual name"
-    if not all(size >= 0 and _SHA256.fullmatch(sha256) for size, sha256 in index.files.values()):
-        return "a size or hash is none"
-    first = 0
+    problems = {
+        f"its layout {index.layout} is not known": index.layout not in get_args(Layout),
+        "its parts and files differ": index.files.keys() != {*shards, *_SMALL_FILES} or len(set(shards)) < len(shards),
+        "a shard has an unusual name": not all(SHARD.fullmatch(name) for name in shards),
+        "a size or hash is none": not all(
+            size >= 0 and _SHA256.fullmatch(hash_) for size, hash_ in index.files.values()
+        ),
+    }
+    return next((what for what, holds in problems.items() if holds), None) or _odd_records(index)
+
+
+def _odd_records(index: PreparedIndex) -> str | None:
+    """Which numbers of records contradict the sizes of the files; None where none does."""
+    record_bytes, first = index.geometry.side**2, 0
     for part in index.parts:
         sizes = [index.files[name][0] for name in part.shards]
-        if (
-            part.first != first
-            or sum(sizes) != part.records * record_bytes
-            or any(size % record_bytes for size in sizes)
-        ):
+        is_whole = sum(sizes) == part.records * record_bytes and not any(size % record_bytes for size in sizes)
+        if part.first != first or not is_whole:
             return f"the records of part {part.name}"
         first += part.records
     if first != index.count or index.files[SIZES][0] != 8 * first or index.files[CHECKSUMS][0] != 4 * first:

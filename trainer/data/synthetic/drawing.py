@@ -1,99 +1,22 @@
-"""Synthetic data set: chest phantoms in NIH's layout, for trying the programs without patient data.
+"""Drawing of one chest phantom. Each finding changes the image in its own way, still visible at 64 pixels.
 
-Each finding changes the image in its own way, still visible at 64 pixels. The phantoms have no medical value. Lengths
-and positions are fractions of the image side, x to the right, y down; brightness is 0 to 1.
+Lengths and positions are fractions of the image side, x to the right, y down; brightness is 0 to 1.
 
-Shapes: H x W pixels, N images.
+Shapes: H x W pixels.
 """
 
-import csv
-import errno
-import fcntl
-import io
-import json
-import os
-import re
-import secrets
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from trainer.data.labels import FINDINGS
-from trainer.errors import InputError
-from trainer.formats import tables
-from trainer.limits import parsed_json
-
-MIN_IMAGES: Final = 30
-"""Fewer cannot fill three patient-wise splits."""
-
-SIDES: Final = range(32, 4096 + 1)
-"""Pixels of a side: with fewer, findings are invisible, and no X-ray has more."""
-
-SEEDS: Final = range(2**63)
-
-RGBA_EVERY: Final = 23
-"""One image in this many is saved as RGBA. Source: the release has some, 6 in one sample of 621."""
-
-_HEALTHY = 0.3
-"""Share of images without findings by design; chance adds a few."""
-
-_PREVALENCE = dict(
-    zip(FINDINGS, (0.18, 0.14, 0.17, 0.18, 0.15, 0.16, 0.15, 0.14, 0.15, 0.13, 0.13, 0.14, 0.14, 0.12), strict=True)
-)
-"""Share of images with each finding: common ones stay common, but rare ones also occur in a small data set."""
-
-_IMAGES_PER_PATIENT = (0.35, 0.25, 0.20, 0.12, 0.08)
-"""Probability of 1, 2, 3, 4 and 5 images."""
-
-_TEST_EVERY = 5
-"""Every fifth patient is in test."""
-
-_PATIENT, _SHAPE, _LABELS, _DRAWING = range(4)
-"""Purpose of a random generator: part of its seed, so that generators never share numbers."""
-
-_COLUMNS = (
-    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
-    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
-)
-"""NIH's header: two names contain a comma, so it splits into as many columns as the rows have."""
-
-_ENTRIES = "Data_Entry_2017.csv"
-_MARK = "phantoms.json"
-"""Records how the data set was generated, so that it can be recognised as synthetic."""
-
-_DRAWN: Final = re.compile(
-    rf"images/[0-9]{{8}}_[0-9]{{3}}\.png|train_val_list\.txt|test_list\.txt|{re.escape(_ENTRIES)}|{re.escape(_MARK)}"
-)
-"""Every file of such a data set."""
+from trainer.data.synthetic.exams import Exam, Purpose
 
 Pixels = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Exam:
-    """One image of one patient."""
-
-    index: int
-    patient: int
-    follow_up: int
-    findings: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return f"{self.patient + 1:08d}_{self.follow_up:03d}.png"
-
-    @property
-    def in_test(self) -> bool:
-        return self.patient % _TEST_EVERY == _TEST_EVERY - 1
 
 
 @dataclass
@@ -167,209 +90,10 @@ class _Picture:
         return np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32)
 
 
-def write_phantoms(
-    out: Path, *, images: int, seed: int = 0, side: int = 256, progress: Callable[[int], None] | None = None
-) -> None:
-    """Write a data set of synthetic images to a new or empty directory, in the `nih` layout; about a fifth is for testing.
-
-    The same seed gives the same files; an image depends on seed and position only, so a larger set begins like a
-    smaller one. `progress` is called after each image. The directory is filled atomically at the end.
-
-    Raises: InputError for fewer than 30 images, a side or seed out of range, or a directory that is not empty or cannot
-    be written.
-    """
-    _check_numbers(images, seed, side)
-    exams = [exam for exam, _ in zip(_exams(seed), range(images), strict=False)]
-    with _complete_or_nothing(out) as draft:
-        (draft / "images").mkdir()
-        for exam in exams:
-            rgba = exam.index % RGBA_EVERY == RGBA_EVERY - 1
-            _save(_draw(exam, seed, side), draft / "images" / exam.name, rgba=rgba)
-            if progress is not None:
-                progress(1)
-        for file, in_test in (("train_val_list.txt", False), ("test_list.txt", True)):
-            names = [exam.name for exam in exams if exam.in_test == in_test]
-            (draft / file).write_text("\n".join(names), encoding="utf-8")  # no trailing newline, as in NIH's own lists
-        (draft / _ENTRIES).write_text(_entries(exams, seed, side), encoding="utf-8", newline="")
-        (draft / _MARK).write_text(json.dumps({"images": images, "seed": seed, "side": side}) + "\n", encoding="utf-8")
-
-
-def phantoms(images: int, *, seed: int = 0, side: int = 256) -> NDArray[np.uint8]:
-    """The first of the images that `write_phantoms` draws, [N, H, W]."""
-    exams = zip(_exams(seed), range(images), strict=False)
-    return np.stack([_draw(exam, seed, side) for exam, _ in exams])
-
-
-def _check_numbers(images: int, seed: int, side: int) -> None:
-    if images < MIN_IMAGES:
-        raise InputError(
-            f"cannot draw a data set: at least {MIN_IMAGES} images are needed, got {images} (from `--images`)",
-            hint="--images 600 is enough for a model to learn something",
-        )
-    if side not in SIDES:
-        raise InputError(
-            f"cannot draw a data set: a side must have {SIDES[0]} to {SIDES[-1]} pixels, got {side} (from `--side`)",
-            hint="--side 256",
-        )
-    if seed not in SEEDS:
-        raise InputError(
-            f"cannot draw a data set: the seed must be at least 0 and below 2**63, got {seed} (from `--seed`)",
-            hint="--seed 0",
-        )
-
-
-@contextmanager
-def _complete_or_nothing(out: Path) -> Iterator[Path]:
-    """A directory to write to; its content is moved to `out` at the end, or removed on failure."""
-    try:
-        for folder in (out.parent, out):
-            _remove_drafts(folder, out.name)
-        exists = _is_empty(out)
-        draft = (out if exists else out.parent) / f".{out.name}-{secrets.token_hex(4)}.partial"
-        draft.mkdir(parents=True)
-        try:
-            with _locked(draft):
-                yield draft
-                _move_into_place(draft, out, into=exists)
-        except BaseException:  # also Ctrl-C
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
-    except OSError as problem:
-        raise InputError(
-            f"cannot write to `{out}`: {problem.strerror or problem} (from `--out`)",
-            hint="choose an --out that you may write to, on a disk with enough space",
-        ) from problem
-
-
-@contextmanager
-def _locked(draft: Path) -> Iterator[None]:
-    """Lock the folder for the block, as a sign that its writer lives. Raises: BlockingIOError when another process holds it."""
-    descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove_drafts(folder: Path, name: str) -> None:
-    """Remove drafts of this data set that killed processes have left, unless they contain other files."""
-    pattern = re.compile(rf"\.{re.escape(name)}-[0-9a-f]{{8}}\.partial")
-    for draft in [path for path in _entries_of(folder) if pattern.fullmatch(path.name)]:
-        with suppress(OSError), _locked(draft):  # otherwise it is a link, or its writer lives
-            for path in [*_entries_of(draft / "images"), *_entries_of(draft)]:
-                if _DRAWN.fullmatch(path.relative_to(draft).as_posix()):
-                    path.unlink()
-            for inner in (draft / "images", draft):
-                if inner.exists():
-                    inner.rmdir()
-
-
-def _entries_of(folder: Path) -> list[Path]:
-    if folder.is_symlink() and folder.name == "images":
-        return []
-    try:
-        return list(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _is_empty(out: Path) -> bool:
-    """Whether `out` exists; if so, it must be an empty directory."""
-    try:
-        occupant = next(out.iterdir(), None)
-    except FileNotFoundError:
-        return False
-    if occupant is not None:
-        raise InputError(
-            f"cannot write a data set: the directory must be new or empty, got `{out}` with `{occupant.name}` (from `--out`)",
-            hint="choose another directory; nothing is overwritten",
-        )
-    return True
-
-
-def _move_into_place(draft: Path, out: Path, *, into: bool) -> None:
-    """Rename the draft; if `out` exists, which may be a mount or a current directory, move its entries."""
-    if not into:
-        draft.rename(out)
-        return
-    for entry in sorted(draft.iterdir()):
-        if os.path.lexists(out / entry.name):
-            raise FileExistsError(errno.EEXIST, f"`{entry.name}` was created meanwhile")
-        entry.rename(out / entry.name)
-    draft.rmdir()
-
-
-def _exams(seed: int) -> Iterator[_Exam]:
-    """Endless images, patient after patient."""
-    index = patient = 0
-    while True:
-        count = 1 + np.random.default_rng((seed, _PATIENT, patient)).choice(5, p=_IMAGES_PER_PATIENT)
-        for follow_up in range(count):
-            exam = _Exam(index, patient, follow_up)
-            yield replace(exam, findings=_findings(exam, seed))
-            index += 1
-        patient += 1
-
-
-def _findings(exam: _Exam, seed: int) -> tuple[str, ...]:
-    """Independently drawn findings; the first 14 patients of test also have one finding each, so that small sets have all."""
-    rng = np.random.default_rng((seed, _LABELS, exam.index))
-    sick = rng.random() >= _HEALTHY
-    chance = rng.random(len(FINDINGS))
-    findings = {
-        name
-        for name, drawn in zip(FINDINGS, chance, strict=True)
-        if sick and drawn < _PREVALENCE[name] / (1 - _HEALTHY)
-    }
-    nth_test = exam.patient // _TEST_EVERY
-    if exam.in_test and exam.follow_up == 0 and nth_test < len(FINDINGS):
-        findings.add(FINDINGS[nth_test])
-    return tuple(name for name in FINDINGS if name in findings)
-
-
-def has_mark(folder: Path) -> bool:
-    """Whether the data set in this directory was generated by this program, although it may have been changed since."""
-    return (folder / _MARK).exists()
-
-
-def has_drawn(folder: Path) -> bool:
-    """Whether this program generated the data set in this directory: its table must equal the one of the recorded seed."""
-    try:
-        mark = parsed_json(tables.content_of(folder / _MARK))
-        images, seed, side = (int(mark[key]) for key in ("images", "seed", "side"))
-        _check_numbers(images, seed, side)
-        table = tables.content_of(folder / _ENTRIES).decode()
-    except (OSError, ValueError, KeyError, TypeError, InputError):
-        return False
-    if table.count("\n") != images + 1:
-        return False
-    return table == _entries(list(islice(_exams(seed), images)), seed, side)
-
-
-def _entries(exams: list[_Exam], seed: int, side: int) -> str:
-    """NIH's table of these images."""
-    file = io.StringIO(newline="")
-    file.write(_COLUMNS + "\n")
-    writer = csv.writer(file, lineterminator="\n")
-    for exam in exams:
-        rng = np.random.default_rng((seed, _PATIENT, exam.patient, 1))
-        age, sex = int(rng.integers(18, 90)) + exam.follow_up, "MF"[rng.integers(2)]
-        view = "AP" if "Edema" in exam.findings else "PA"
-        labels = "|".join(exam.findings) or "No Finding"
-        writer.writerow([exam.name, labels, exam.follow_up, exam.patient + 1, age, sex, view, side, side, 0.143, 0.143])
-    return file.getvalue()
-
-
-def _save(pixels_HW: NDArray[np.uint8], path: Path, *, rgba: bool) -> None:
-    picture = Image.fromarray(pixels_HW)
-    # fastest compression: most of the image is noise, which does not compress
-    (picture.convert("RGBA") if rgba else picture).save(path, compress_level=1)
-
-
-def _draw(exam: _Exam, seed: int, side: int) -> NDArray[np.uint8]:
-    rng = np.random.default_rng((seed, _DRAWING, exam.index))
-    chest = _anatomy(np.random.default_rng((seed, _SHAPE, exam.patient)))
+def draw(exam: Exam, seed: int, side: int) -> NDArray[np.uint8]:
+    """The image, [H, W]."""
+    rng = np.random.default_rng((seed, Purpose.DRAWING, exam.index))
+    chest = _anatomy(np.random.default_rng((seed, Purpose.SHAPE, exam.patient)))
     chest.middle += float(rng.uniform(-0.01, 0.01))
     chest.base += float(rng.uniform(-0.012, 0.012))
     for name, reshape in _RESHAPE.items():
