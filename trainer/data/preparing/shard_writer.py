@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trainer.data.packs.checksums import checksum
+from trainer.data.packs.checksums import GROUP, checksums_of
 from trainer.data.packs.index import records_per_shard
 from trainer.data.packs.prepared import shard_name
 from trainer.data.packs.records import Gray
@@ -84,8 +84,9 @@ class ShardWriter:
         self._writing = None
 
     def _write(self, name: str, content: bytes) -> tuple[str, int, str, list[int]]:
-        records_N = np.frombuffer(content, np.uint8).reshape(-1, self.side**2)
-        checksums = [checksum(record) for record in records_N]
+        records_NB = np.frombuffer(content, np.uint8).reshape(-1, self.side**2)
+        groups = [checksums_of(records_NB[first : first + GROUP]) for first in range(0, len(records_NB), GROUP)]
+        checksums = np.concatenate(groups).tolist()
         sha256 = hashlib.sha256(content).hexdigest()
         self.storage.write(name, content)
         return name, len(content), sha256, checksums
