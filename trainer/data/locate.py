@@ -1,5 +1,6 @@
 """Where the image files of a data set are: below its folders images/, images_001/, …, or where their names say."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -33,7 +34,7 @@ def locate_images(source: Source) -> list[Path]:
             f"{listing(problems)}",
             hint=_HINT + skip,
         )
-    return [places.get(name, [source.root / "images" / name])[0] for name in source.table.images]
+    return [places[name][0] if name in places else source.root / "images" / name for name in source.table.images]
 
 
 def missing_images(source: Source) -> list[str]:
@@ -46,7 +47,7 @@ def missing_images(source: Source) -> list[str]:
 
 def _is_dangling(path: Path) -> bool:
     """Whether it is a link to a file that is not there, as for files that git-annex has not fetched."""
-    return path.is_symlink() and not path.exists()
+    return os.path.islink(path) and not path.exists()  # noqa: PTH114 - half the time of Path.is_symlink, for 100,000 files
 
 
 def share_present(source: Source, missing: Sequence[str]) -> list[str]:
@@ -84,8 +85,9 @@ def _places(source: Source) -> dict[str, list[Path]]:
     names = Names(source.table.images)
     exact: dict[str, list[Path]] = {}
     other: dict[str, list[Path]] = {}
+    root = f"{source.root.as_posix().rstrip('/')}/"
     for path in _files(source):
-        place = path.relative_to(source.root).as_posix()
+        place = path.as_posix().removeprefix(root)
         name = names.find(place)
         if name is not None and not _is_dangling(path):
             agrees = f"/{place}".endswith(f"/{name}")
@@ -95,7 +97,7 @@ def _places(source: Source) -> dict[str, list[Path]]:
 
 def _files(source: Source) -> Iterator[Path]:
     """Files in the folders for images, and in those that the names of images begin with."""
-    named = {part for name in source.table.images for part in PurePosixPath(name).parts[:-1]}
+    named = {part for name in source.table.images if "/" in name for part in PurePosixPath(name).parts[:-1]}
     folders = [
         source.root / entry.rstrip("/")
         for entry in directory_entries(source.root)
