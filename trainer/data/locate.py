@@ -1,5 +1,6 @@
 """Where the image files of a data set are, by the placement of its layout (`trainer.data.layouts.source.Placement`)."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -41,7 +42,7 @@ def locate_images(source: Source) -> list[Path]:
             f"{listing(problems)}",
             hint=_HINTS[source.placement] + skip,
         )
-    return [places.get(name, [default / name])[0] for name in source.table.images]
+    return [places[name][0] if name in places else default / name for name in source.table.images]
 
 
 def missing_images(source: Source) -> list[str]:
@@ -52,7 +53,7 @@ def missing_images(source: Source) -> list[str]:
 
 def _is_dangling(path: Path) -> bool:
     """Whether it is a link to a file that is not there, as for files that git-annex has not fetched."""
-    return path.is_symlink() and not path.exists()
+    return os.path.islink(path) and not path.exists()  # noqa: PTH114 - half the time of Path.is_symlink, for 100,000 files
 
 
 def share_present(source: Source, missing: Sequence[str]) -> list[str]:
@@ -98,8 +99,9 @@ def _named_places(source: Source) -> dict[str, list[Path]]:
     names = Names(source.table.images)
     exact: dict[str, list[Path]] = {}
     other: dict[str, list[Path]] = {}
+    root = f"{source.root.as_posix().rstrip('/')}/"
     for path in _files(source):
-        place = path.relative_to(source.root).as_posix()
+        place = path.as_posix().removeprefix(root)
         name = names.find(place)
         if name is not None and not _is_dangling(path):
             agrees = f"/{place}".endswith(f"/{name}")
@@ -127,7 +129,7 @@ def _files(source: Source) -> Iterator[Path]:
     """Files in the folders where images may be, by the placement."""
     if source.placement != "images":
         return (path for _, path in files_in([source.root], unreadable_folder))
-    named = {part for name in source.table.images for part in PurePosixPath(name).parts[:-1]}
+    named = {part for name in source.table.images if "/" in name for part in PurePosixPath(name).parts[:-1]}
     folders = [
         source.root / entry.rstrip("/")
         for entry in directory_entries(source.root)
