@@ -13,7 +13,8 @@ from trainer.data.label_policy import LayoutDefaults, Resolved, resolved
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable, check_finding_names
 from trainer.data.layouts import labels_csv, nih
 from trainer.data.layouts.choose import LABEL_FILES, LAYOUTS, choose, release_folder
-from trainer.data.layouts.files import present, single_file
+from trainer.data.layouts.files import present
+from trainer.data.layouts.image_tables import table_file
 from trainer.data.layouts.lists import read_lists
 from trainer.data.layouts.source import Layout, RawSource, Request, Source
 from trainer.data.split import (
@@ -208,13 +209,6 @@ def _of_file(path: Path, choices: LabelChoices) -> Source:
         return Source("nih", path, nih.read_table(path, path, {}))
     table, notes = labels_csv.read_table(path, path, given=SPLIT in header, choices=choices)
     return Source("csv", path, table, notes=notes)
-
-
-def table_file(data: Path, layout: str) -> Path | None:
-    """The file of a data set that may have more columns on each image; None where the layout has none."""
-    if layout not in {"nih", "csv"}:
-        return None
-    return single_file(data, directory_entries(data), LAYOUTS[layout].REQUIRED[0])
 
 
 def unread_notes(source: Source) -> tuple[str, ...]:
