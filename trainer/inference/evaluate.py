@@ -22,7 +22,10 @@ from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
 from trainer.data.loader import Loader
 from trainer.data.locate import locate_images
-from trainer.data.pack import DamagedPackError, Pack, open_pack, pack_key
+from trainer.data.packs.damage import DamagedPackError
+from trainer.data.packs.key import pack_key
+from trainer.data.packs.reading import Pack
+from trainer.data.packs.verify import open_pack
 from trainer.data.public import are_drawn
 from trainer.devices import Device
 from trainer.errors import InputError, listing

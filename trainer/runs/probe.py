@@ -8,7 +8,7 @@ import os
 import tempfile
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,6 +21,10 @@ from trainer.config import TrainConfig
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import LABEL_FILES, Source, read_labels
 from trainer.data.locate import locate_images, missing_images, share_present, without_missing
+from trainer.data.packs.index import INDEX
+from trainer.data.packs.open_prepared import checked_geometry
+from trainer.data.packs.prepared import read as read_index
+from trainer.data.packs.records import Geometry
 from trainer.errors import InputError, KnownError, on_one_line
 from trainer.formats.file_kind import HEAD_BYTES, foreign_format
 from trainer.location import FROM_ENVIRONMENT, Location, S3Server
@@ -215,6 +219,8 @@ def images(config: TrainConfig, data_at: Location) -> Outcome:
     with _label_folder(config, data_at) as root:
         source = _read(config, root)
         used = source.table.used()
+        if source.placement == "records":
+            return _records_present(config, root, keys, len(used))
         if source.layout == "folders" or not data_at.is_bucket:
             if config.on_missing_image == "skip":
                 return _present(source)
@@ -231,6 +237,18 @@ def images(config: TrainConfig, data_at: Location) -> Outcome:
         )
         return Outcome("FAIL", found, "images must be in images/ or images_001/, images_002/ … of the data set")
     return Outcome("OK", f"all {len(used)} images exist")
+
+
+def _records_present(config: TrainConfig, root: Path, keys: Sequence[str], images: int) -> Outcome:
+    """Whether a prepared set has all its files, and is for this recipe. Raises: InputError."""
+    checked_geometry(root, Geometry(side=config.pack_side, fit=config.pack_fit))
+    there = set(keys) or {path.name for path in root.iterdir()}
+    absent = sorted(read_index(root).files.keys() - there)
+    if absent:
+        return Outcome(
+            "FAIL", f"{len(absent)} files of the prepared set are missing, the first is `{absent[0]}`", "copy it again"
+        )
+    return Outcome("OK", f"prepared set with {images} images")
 
 
 def _present(source: Source) -> Outcome:
@@ -345,10 +363,10 @@ def _stays_below(key: str) -> bool:
 
 def _label_keys(storage: Storage) -> list[str]:
     """Keys of the label files, listed by name, as listing all images takes long."""
-    prefixes = dict.fromkeys(pattern.partition("*")[0] for pattern in LABEL_FILES)
+    prefixes = dict.fromkeys(pattern.partition("*")[0] for pattern in (*LABEL_FILES, INDEX))
     keys = (key for prefix in prefixes for key in storage.keys(prefix) if "/" not in key)
     return [
         key
         for key in keys
-        if any(fnmatchcase(key, each) for pattern in LABEL_FILES for each in (pattern, f"{pattern}.gz"))
+        if any(fnmatchcase(key, each) for pattern in (*LABEL_FILES, INDEX) for each in (pattern, f"{pattern}.gz"))
     ]
