@@ -310,6 +310,15 @@ def policy_notes(policy: LabelPolicy) -> list[str]:
     ]
 
 
+def policy_summary(policy: LabelPolicy) -> str:
+    """How uncertain and blank labels are used, in a few words; empty where there are none."""
+    parts = []
+    for kind, used in (("uncertain", policy.get("uncertain", {})), ("blank", policy.get("blank", {}))):
+        ways = dict.fromkeys(f"{labels['used_as']} ({labels['origin']})" for labels in used.values())
+        parts += [f"{kind} labels: {', '.join(ways)}"] if ways else []
+    return "; ".join(parts)
+
+
 def _finding_notes(policy: LabelPolicy) -> Iterator[str]:
     for new, old in policy.get("renamed", {}).items():
         if len(old) == 1:

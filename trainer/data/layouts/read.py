@@ -112,7 +112,8 @@ def _read(
 
 def _source(read: _Read, found: Resolved, kept_split: Mapping[str, str] | None) -> Source:
     """The labels with their split."""
-    check_finding_names(found.table.findings, f"`{read.data}`")
+    for findings in (read.raw.table.findings, found.table.findings):
+        check_finding_names(findings, f"`{read.data}`")
     return Source(
         read.layout,
         read.root,
