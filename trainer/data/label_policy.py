@@ -38,6 +38,8 @@ class LayoutDefaults:
     """A word of `POLICIES`; None for a layout without uncertain labels."""
     blank: str | None = None
     """`zeros` or `ignore`; None for a layout without blank labels."""
+    is_prepared: bool = False
+    """Whether the labels are those of a prepared set, which was read in this layout when it was prepared."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def resolved(
 
     Raises: InputError for choices that do not fit the data set.
     """
-    _check_layout(choices, defaults)
+    check_layout(choices, defaults)
     inherited = LabelChoices() if of_run is None else _fitting(of_run, raw, defaults)
     both = choices.over(inherited)
     rows_N, projection = _projected(raw, both)
@@ -85,6 +87,11 @@ def resolved(
     }
     policy = cast("LabelPolicy", {key: value for key, value in whole_policy.items() if value})
     return Resolved(replace(table, labels_NK=labels_NK), rows_N, policy)
+
+
+def unresolved(raw: LabelTable) -> Resolved:
+    """The labels as the layout reads them, undecided."""
+    return Resolved(raw, np.arange(len(raw), dtype=np.int64), {})
 
 
 def joined(labels_NJ: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -112,10 +119,15 @@ def _rows_of(table: LabelTable, rows_N: NDArray[np.int64]) -> LabelTable:
     )
 
 
-def _check_layout(choices: LabelChoices, defaults: LayoutDefaults) -> None:
+def check_layout(choices: LabelChoices, defaults: LayoutDefaults) -> None:
     """Refuse choices that this layout would ignore."""
     layout = f"layout {defaults.layout}"
     for name, only in _ONLY.items():
+        if name in choices.given() and defaults.is_prepared:
+            raise InputError(
+                f"cannot use {flag_of(name)}: this choice was made when the data set was prepared",
+                hint=f"remove {flag_of(name)}, or prepare the data set again with it",
+            )
         if name in choices.given() and defaults.layout != only:
             raise _unfit(flag_of(name), f"only layout {only} has it, not {defaults.layout}")
     if choices.uncertain and defaults.uncertain is None:
@@ -296,6 +308,15 @@ def policy_notes(policy: LabelPolicy) -> list[str]:
         *_soft_notes(policy.get("soft", {})),
         *_projection_notes(policy.get("projection", {})),
     ]
+
+
+def policy_summary(policy: LabelPolicy) -> str:
+    """How uncertain and blank labels are used, in a few words; empty where there are none."""
+    parts = []
+    for kind, used in (("uncertain", policy.get("uncertain", {})), ("blank", policy.get("blank", {}))):
+        ways = dict.fromkeys(f"{labels['used_as']} ({labels['origin']})" for labels in used.values())
+        parts += [f"{kind} labels: {', '.join(ways)}"] if ways else []
+    return "; ".join(parts)
 
 
 def _finding_notes(policy: LabelPolicy) -> Iterator[str]:

@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from trainer.config import TrainConfig
 from trainer.data.gray_range import preliminary
+from trainer.data.label_policy import policy_summary
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import LABEL_FILES, Source, read_labels
 from trainer.data.locate import locate_images, missing_images, share_present, without_missing
@@ -210,9 +211,8 @@ def labels(config: TrainConfig, data_at: Location) -> Outcome:
         table.check_classes()
     counts = ", ".join(f"{len(table.rows(split))} {split}" for split in SPLITS)
     patients = len(set(table.patients_N.tolist()))
-    return Outcome(
-        "OK", f"layout {source.layout}: {counts} images of {patients} patients, {len(source.table.findings)} labels"
-    )
+    found = f"layout {source.layout}: {counts} images of {patients} patients, {len(source.table.findings)} labels"
+    return Outcome("OK", "; ".join(filter(None, [found, policy_summary(source.policy)])))
 
 
 def images(config: TrainConfig, data_at: Location) -> Outcome:
