@@ -15,13 +15,14 @@ from trainer.data.names import Names, is_images_folder
 from trainer.data.patients import file_name
 from trainer.errors import InputError, listing
 
-_HINTS: Final[dict[Placement, str]] = {
+PLACES: Final[dict[Placement, str]] = {
     "images": "images must be in images/ or images_001/, images_002/ … of the data set, at any depth",
     "paths": "images must be where the table says, below the data set's directory",
     "anywhere": "images must be below the data set's directory, each once, at any depth",
     "records": "a prepared set holds records, and no image files; give the data set that it was prepared from",
     "stems": f"images must be below the data set's directory, each once, named as in the table with {', '.join(IMAGE_SUFFIXES)}",
 }
+"""Where images must be, for a hint."""
 
 
 def locate_images(source: Source) -> list[Path]:
@@ -42,7 +43,7 @@ def locate_images(source: Source) -> list[Path]:
         raise InputError(
             f"cannot find the images of `{source.root}`: {len(problems)} of {len(used)} are missing or duplicated"
             f"{listing(problems)}",
-            hint=_HINTS[source.placement] + skip,
+            hint=PLACES[source.placement] + skip,
         )
     return [places[name][0] if name in places else default / name for name in source.table.images]
 
@@ -73,6 +74,22 @@ def _refuse_records(source: Source) -> None:
             f"cannot find the images of `{source.root}`: it is a prepared set, which holds records and no image files",
             hint="give the data set that it was prepared from",
         )
+
+
+def absent_from(source: Source, keys: Sequence[str]) -> list[str]:
+    """Names of the images in a split that are not among these keys of a bucket, in table order."""
+    used = _used(source)
+    if source.placement == "paths":
+        there = set(keys)
+        return [name for name in used if name not in there]
+    if source.placement == "stems":
+        stems = {PurePosixPath(key).stem for key in keys if key.lower().endswith(IMAGE_SUFFIXES)}
+        return [name for name in used if file_name(name) not in stems]
+    named = {name.partition("/")[0] for name in used if "/" in name}
+    anywhere = source.placement == "anywhere"
+    below = [key for key in keys if anywhere or key.startswith("images") or key.partition("/")[0] in named]
+    there = {file_name(key) for key in below} | (set(keys) if source.layout == "csv" else set())
+    return [name for name in used if file_name(name) not in there and name not in there]
 
 
 def _is_dangling(path: Path) -> bool:
