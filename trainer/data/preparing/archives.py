@@ -73,11 +73,22 @@ class Archive:
                 first_place[name] = place
                 yield name, ImageBytes(f"{self.key}/{place}", content)
 
+    def listed(self) -> list[str] | None:
+        """Places of the images, from the archive's directory; None for a kind that has none. Raises: as `images`."""
+        if not self._is_zip:
+            return None
+        with self._errors(), closing(self._zipped()) as entries:
+            return [entry.place for entry in entries if _is_readable(entry)]
+
+    @property
+    def _is_zip(self) -> bool:
+        return self.key.lower().endswith(".zip")
+
     def _members(
         self, image_of: Callable[[str], str | None], without: frozenset[str], ignored: Ignored
     ) -> Generator[tuple[str, str, bytes]]:
         """Image, place in the archive, and content."""
-        walk = self._zipped() if self.key.lower().endswith(".zip") else self._tarred()
+        walk = self._zipped() if self._is_zip else self._tarred()
         with closing(walk) as entries:
             for entry in entries:
                 name = _image(entry, image_of, without, ignored)
@@ -148,12 +159,9 @@ def _image(
     entry: _Entry, image_of: Callable[[str], str | None], without: frozenset[str], ignored: Ignored
 ) -> str | None:
     """The image that an entry is, None where it is not to be read, which is counted."""
-    parts = entry.place.replace("\\", "/").split("/")
-    if any(part.startswith(".") and part not in {".", ".."} for part in parts) or "__MACOSX" in parts:
+    if not _has_image_name(entry.place):
         return None
-    if not entry.place.lower().endswith(IMAGE_SUFFIXES):
-        return None
-    if not entry.is_file or ".." in parts or entry.place.startswith("/"):
+    if not _is_readable(entry):
         ignored.odd.append(entry.place)
         return None
     name = image_of(entry.place)
@@ -163,3 +171,20 @@ def _image(
         ignored.in_files += 1
         return None
     return name
+
+
+def _has_image_name(place: str) -> bool:
+    """Whether a member has the name of an image, and is none of the files that other programs hide in archives."""
+    parts = _parts(place)
+    is_hidden = any(part.startswith(".") and part not in {".", ".."} for part in parts) or "__MACOSX" in parts
+    return not is_hidden and place.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _is_readable(entry: _Entry) -> bool:
+    """Whether a member is the file of an image, and inside the archive."""
+    is_inside = ".." not in _parts(entry.place) and not entry.place.startswith("/")
+    return entry.is_file and is_inside and _has_image_name(entry.place)
+
+
+def _parts(place: str) -> list[str]:
+    return place.replace("\\", "/").split("/")

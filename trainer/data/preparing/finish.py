@@ -12,7 +12,7 @@ from trainer.data.labels import LabelTable
 from trainer.data.packs.attribution import notice
 from trainer.data.packs.index import CHECKSUMS, INDEX, NAMES, SIZES
 from trainer.data.packs.labels_csv import as_bytes as labels_as_bytes
-from trainer.data.packs.prepared import LABELS, NOTICE, Part, PreparedIndex, as_bytes
+from trainer.data.packs.prepared import LABELS, NOTICE, SHARD, Part, PreparedIndex, as_bytes
 from trainer.data.preparing.part_record import PLAN, PartRecord, key_of
 from trainer.data.preparing.plan import Plan
 from trainer.errors import InputError, listing
@@ -117,6 +117,14 @@ def _parts(records: Sequence[PartRecord]) -> tuple[Part, ...]:
         )
         first += len(record.images)
     return tuple(parts)
+
+
+def remove_strays(storage: Storage, records: Sequence[PartRecord]) -> None:
+    """Remove shards of no part, left by a start that found more images in one."""
+    used = {name for record in records for name, _, _ in record.shards}
+    for key in storage.keys("shard-"):
+        if SHARD.fullmatch(key) and key not in used:
+            storage.delete(key)
 
 
 def remove_records(storage: Storage, plan: Plan) -> None:

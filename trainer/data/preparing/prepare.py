@@ -98,8 +98,13 @@ def _opened_out(url: str) -> Storage:
 def _check_before(config: PrepareConfig, data_set: DataSet) -> None:
     """What is known to fail before an image is read. Raises: InputError."""
     table = data_set.source.table
-    if not data_set.archives:
-        missing = finish.missing_images(table, frozenset(data_set.files))
+    archives = [] if len(data_set.files) == len(table) else data_set.archives
+    listed = [archive.listed() for archive in archives]
+    if None not in listed:  # of archives without a directory, the images are known only when they are read
+        image_of = image_finder(data_set.source)
+        places = [place for places in listed if places is not None for place in places]
+        present = frozenset(name for name in map(image_of, places) if name is not None)
+        missing = finish.missing_images(table, present | data_set.files.keys())
         finish.check_missing(missing, table, config.data, config.on_missing_image)
     if any(name.lower().endswith(DICOM_SUFFIXES) for name in table.images):
         check_dicom_readable()
@@ -150,6 +155,7 @@ def _finished(start: _Start, records: Sequence[PartRecord]) -> Prepared:
     missing = finish.missing_images(table, frozenset(name for record in records for name in record.images))
     finish.check_missing(missing, table, config.data, config.on_missing_image)
     finish.check_unreadable(records, config.data, config.on_bad_image)
+    finish.remove_strays(start.out, records)
     content = finish.write_index(start.out, start.planned, records, table, len(missing))
     return Prepared(_images(records), hashlib.sha256(content).hexdigest())
 
