@@ -72,21 +72,19 @@ def resolved(
     table = raw if len(rows_N) == len(raw) else _rows_of(raw, rows_N)
     whole = _renamed(table, both)
     table = _chosen(whole, both)
-    labels_NK = table.labels_NK.copy()
-    uncertain = _decided(labels_NK, labels_NK == UNCERTAIN, table.findings, _uncertain(choices, inherited, defaults))
-    blank_NK = np.isnan(table.labels_NK)
-    blank = _decided(labels_NK, blank_NK, table.findings, _blank(choices, inherited, defaults))
     _check_findings(choices, table.findings)
-    whole_policy: LabelPolicy = {
+    raw_NK, labels_NK = table.labels_NK, table.labels_NK.copy()
+    uncertain, blank = _uncertain(choices, inherited, defaults), _blank(choices, inherited, defaults)
+    policy: LabelPolicy = {
         "renamed": {new: list(old) for new, old in both.renamed().items()},
         "not_used": [name for name in whole.findings if name not in table.findings],
-        "uncertain": uncertain,
-        "blank": blank,
-        "soft": _counted((table.labels_NK > 0) & (table.labels_NK < 1), table.findings),
+        "uncertain": _decided(labels_NK, raw_NK == UNCERTAIN, table.findings, uncertain),
+        "blank": _decided(labels_NK, np.isnan(raw_NK), table.findings, blank),
+        "soft": _counted((raw_NK > 0) & (raw_NK < 1), table.findings),
         "projection": projection,
     }
-    policy = cast("LabelPolicy", {key: value for key, value in whole_policy.items() if value})
-    return Resolved(replace(table, labels_NK=labels_NK), rows_N, policy)
+    stated = cast("LabelPolicy", {key: value for key, value in policy.items() if value})
+    return Resolved(replace(table, labels_NK=labels_NK), rows_N, stated)
 
 
 def unresolved(raw: LabelTable) -> Resolved:
