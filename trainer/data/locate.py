@@ -55,7 +55,7 @@ def found_images(source: Source) -> dict[str, Path]:
     if several:
         raise InputError(
             f"cannot find the images of `{source.root}`: {len(several)} are there more than once{listing(several)}",
-            hint=_HINTS[source.placement],
+            hint=PLACES[source.placement],
         )
     return {name: places[name][0] for name in source.table.images if name in places}
 
