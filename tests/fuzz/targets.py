@@ -265,11 +265,29 @@ def _label_files(corpus: Path) -> Iterator[tuple[str, bytes]]:
         ]
         yield f"labels/lists/{part}_list.txt", "\n".join(lines).encode()
 
+    yield from _tables_of_sets(corpus)
+
+
+_SETS: Final = ("chexpert", "mimic-cxr", "padchest", "vindr", "rsna")
+
+
+def _tables_of_sets(corpus: Path) -> Iterator[tuple[str, bytes]]:
+    """The tables of phantoms in the layouts of other sets, uncompressed."""
+    from trainer.data.synthetic import write_phantoms
+    from trainer.formats.tables import content_of
+
+    for layout in _SETS:
+        drawn = corpus / f"drawn-{layout}"
+        write_phantoms(drawn, images=30, side=32, layout=layout)
+        for path in sorted(drawn.glob("*.csv*")):
+            yield f"labels/{layout}/{path.name.removesuffix('.gz')}", content_of(path)
+        shutil.rmtree(drawn)
+
 
 def _try_labels(bench: Bench, dice: Dice) -> bool:
     from trainer.__main__ import main
 
-    layout = dice.choice(("nih", "csv", "lists"))
+    layout = dice.choice(("nih", "csv", "lists", *_SETS))
     folder = bench.work / "d"
     shutil.copytree(bench.corpus / "labels" / layout, folder)
     path = dice.choice(sorted(folder.iterdir()))

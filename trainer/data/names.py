@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 from typing import Final
 
 from trainer.data.patients import file_name, nih_patient
@@ -40,8 +39,11 @@ class Names:
         Folders other than images/, images_001/ … must agree as far as both names have them: `p3/view1.png` is not
         `p7/view1.png`.
         """
+        same = self.same_file(name)
+        if len(same) == 1 and "/" not in same[0]:  # agrees with any folders; the usual case, of which there are 100,000
+            return same
         ours = _folders(name)
-        folders = {each: _folders(each) for each in self.same_file(name)}
+        folders = {each: _folders(each) for each in same}
         inside = {each: theirs for each, theirs in folders.items() if _ends_with(ours, theirs)}
         most = max(map(len, inside.values()), default=0)
         around = [each for each, theirs in folders.items() if _ends_with(theirs, ours)]
@@ -62,7 +64,10 @@ class Names:
 
 
 def _folders(name: str) -> list[str]:
-    return [part for part in PurePosixPath(name).parts[:-1] if not is_images_folder(part)]
+    """Of 100,000 names, for which `PurePosixPath` takes seconds; a leading slash is a folder, as there."""
+    root = ["/"] * name.startswith("/")
+    parts = [part for part in name.split("/") if part not in {"", "."}]
+    return [*root, *(part for part in parts[:-1] if not is_images_folder(part))]
 
 
 def _ends_with(folders: list[str], end: list[str]) -> bool:

@@ -4,7 +4,7 @@ Shapes: N images.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from trainer.data.columns import Kind, columns_of
 from trainer.data.label_files import csv_rows
-from trainer.data.layouts import table_file
-from trainer.data.names import Names, plain
+from trainer.data.layouts import file_table, image_tables
+from trainer.data.layouts.image_tables import ImageTable
 from trainer.errors import on_one_line
 
 OLDEST: Final = 100
 """Oldest accepted age in years; higher values are typing errors. Source: NIH's table of 2017 has ages up to 414."""
-
-_IMAGE: Final = "Image Index"
 
 _SEXES: Final = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F", "w": "F"}
 
@@ -54,40 +52,54 @@ class Metadata:
 
 
 def of_dataset(root: Path, layout: str, images: Sequence[str]) -> Metadata | None:
-    """Metadata of these images, from the data set's own table; None without any.
+    """Metadata of these images, from the data set's own tables; None without any.
 
-    Raises: InputError when the table cannot be read.
+    Raises: InputError when a table cannot be read.
     """
-    path = table_file(root, layout)
-    return None if path is None else of_file(path, images)
+    return _of_tables(image_tables(root, layout), images)
 
 
 def of_file(path: Path, images: Sequence[str]) -> Metadata | None:
-    """Metadata of these images, from columns under their usual names beside `Image Index`; None without such columns.
+    """Metadata of these images, from columns under their usual names beside the image's; None without such columns.
 
     Raises: InputError when it cannot be read.
     """
-    table = csv_rows(path)
-    _, header = next(table, (0, []))
-    columns = {kind: places[0] for kind in _KINDS if (places := columns_of(header, kind))}
-    if _IMAGE not in header or not columns:
-        return None
-    names, image_column = Names(images), header.index(_IMAGE)
-    position = {name: row for row, name in enumerate(images)}
+    return _of_tables([file_table(path)], images)
+
+
+def _of_tables(tables: Sequence[ImageTable], images: Sequence[str]) -> Metadata | None:
     texts: dict[Kind, list[str]] = {kind: [""] * len(images) for kind in _KINDS}
-    for _, cells in table:
-        image = names.find(plain(cells[image_column])) if image_column < len(cells) else None
-        if image is not None:
-            for kind, column in columns.items():
-                texts[kind][position[image]] = cells[column].strip() if column < len(cells) else ""
+    columns: dict[Kind, str] = {}
+    position = {name: row for row, name in enumerate(images)}
+    for table in tables:
+        columns |= _read_table(table, position, texts)
+    if not columns:
+        return None
     values = Metadata(
         sex_N=np.array([_SEXES.get(text.casefold(), "") for text in texts["sex"]], "<U2"),
         age_N=np.array([years(text) for text in texts["age"]], np.float64),
         view_N=np.array([_view(text) for text in texts["view"]], "<U2"),
     )
     read = {"sex": values.sex_N != "", "age": ~np.isnan(values.age_N), "view": values.view_N != ""}
-    notes = [_note(kind, header[column], texts[kind], read[kind]) for kind, column in columns.items()]
+    notes = [_note(kind, column, texts[kind], read[kind]) for kind, column in columns.items()]
     return replace(values, notes=tuple(filter(None, notes)))
+
+
+def _read_table(table: ImageTable, position: Mapping[str, int], texts: dict[Kind, list[str]]) -> dict[Kind, str]:
+    """Read the cells of each kind at the image's position; returns the names of the columns."""
+    rows = csv_rows(table.path)
+    _, header = next(rows, (0, []))
+    places = {kind: found[0] for kind in _KINDS if (found := columns_of(header, kind))}
+    of_image = next((header.index(name) for name in table.columns if name in header), None)
+    if of_image is None or not places:
+        return {}
+    find = table.finder(list(position))
+    for _, cells in rows:
+        image = find(cells[of_image]) if of_image < len(cells) else None
+        if image is not None:
+            for kind, place in places.items():
+                texts[kind][position[image]] = cells[place].strip() if place < len(cells) else ""
+    return {kind: header[place] for kind, place in places.items()}
 
 
 def _view(text: str) -> str:

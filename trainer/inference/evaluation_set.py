@@ -201,11 +201,12 @@ def _is_external(trained: LoadedModel, source: Source) -> bool:
 
 def both_of_nih(trained: LoadedModel, source: Source) -> bool:
     """Whether the run's images and these are ChestX-ray14's, at least one of them under new names."""
-    layout = (trained.record or {}).get("layout")
-    if _RENAMED_NIH not in {layout, source.layout}:
+    record = trained.record or {}
+    layout = record.get("prepared_from", record.get("layout"))
+    if _RENAMED_NIH not in {layout, source.labels_layout}:
         return False
     own = layout == _RENAMED_NIH or any(map(nih_patient, trained.trained_on or ()))
-    return own and (source.layout == _RENAMED_NIH or any(map(nih_patient, source.table.images)))
+    return own and (source.labels_layout == _RENAMED_NIH or any(map(nih_patient, source.table.images)))
 
 
 def _by_part(trained_on: Mapping[str, str]) -> dict[str, set[str]]:

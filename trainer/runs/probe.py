@@ -19,9 +19,10 @@ from typing import Final, Literal
 
 from trainer.config import TrainConfig
 from trainer.data.gray_range import preliminary
+from trainer.data.label_policy import policy_summary
 from trainer.data.labels import SPLITS
-from trainer.data.layouts import LABEL_FILES, Source, read_labels
-from trainer.data.locate import locate_images, missing_images, share_present, without_missing
+from trainer.data.layouts import LABEL_FILES, Source, chexpert, read_labels
+from trainer.data.locate import PLACES, absent_from, locate_images, missing_images, share_present, without_missing
 from trainer.data.packs import prepared
 from trainer.data.packs.index import INDEX
 from trainer.data.packs.open_prepared import checked_geometry
@@ -210,9 +211,8 @@ def labels(config: TrainConfig, data_at: Location) -> Outcome:
         table.check_classes()
     counts = ", ".join(f"{len(table.rows(split))} {split}" for split in SPLITS)
     patients = len(set(table.patients_N.tolist()))
-    return Outcome(
-        "OK", f"layout {source.layout}: {counts} images of {patients} patients, {len(source.table.findings)} labels"
-    )
+    found = f"layout {source.layout}: {counts} images of {patients} patients, {len(source.table.findings)} labels"
+    return Outcome("OK", "; ".join(filter(None, [found, policy_summary(source.policy)])))
 
 
 def images(config: TrainConfig, data_at: Location) -> Outcome:
@@ -229,16 +229,13 @@ def images(config: TrainConfig, data_at: Location) -> Outcome:
                 return _present(source)
             locate_images(source)
             return Outcome("OK", f"all {len(used)} images exist")
-    named = {name.partition("/")[0] for name in used.images if "/" in name}
-    existing = {PurePosixPath(key).name for key in keys if key.startswith("images") or key.partition("/")[0] in named}
-    absent = [name for name in used.images if PurePosixPath(name).name not in existing]
+    absent = absent_from(source, keys)
     if absent and config.on_missing_image == "skip":
         return Outcome("OK", f"{len(absent)} of {len(used)} images are missing and will be left out")
     if absent:
-        found = (
-            f"{len(absent)} of {len(used)} images are missing in `images…/`, the first is `{on_one_line(absent[0])}`"
-        )
-        return Outcome("FAIL", found, "images must be in images/ or images_001/, images_002/ … of the data set")
+        where = " in `images…/`" if source.placement == "images" else ""
+        found = f"{len(absent)} of {len(used)} images are missing{where}, the first is `{on_one_line(absent[0])}`"
+        return Outcome("FAIL", found, PLACES[source.placement])
     return Outcome("OK", f"all {len(used)} images exist")
 
 
@@ -353,9 +350,10 @@ def _copy_labels(storage: Storage, root: Path, val_list: str | None) -> None:
         keys += [key for key in storage.keys(val_list) if key == val_list and key not in keys]
     for key in keys:
         storage.copy_to(key, root / key, stat=storage.stat(key))
-    if keys:
+    if keys and not any(key.startswith(chexpert.TEST) for key in keys):
         return
-    images = [key for split in SPLITS for key in storage.keys(f"{split}/")]
+    folders = ["test"] if keys else SPLITS  # CheXpert's test labels are by study, whose images are in its folder
+    images = [key for split in folders for key in storage.keys(f"{split}/")]
     for key in set(images) - unusable_names(images).keys():  # the check of the images names the others
         (root / key).parent.mkdir(parents=True, exist_ok=True)
         (root / key).touch()

@@ -104,6 +104,7 @@ def read_run_labels(
             "shared_patients": table.shared_patients(),
             "unidentified_patients": len(table.unidentified),
             **({"label_policy": policy} if policy else {}),
+            **({"prepared_from": source.prepared_from} if source.prepared_from else {}),
         },
     )
 

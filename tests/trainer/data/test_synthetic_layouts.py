@@ -10,7 +10,7 @@ from trainer.config import from_argv
 from trainer.data.decode import open_gray
 from trainer.data.layouts import read_labels
 from trainer.data.layouts.choose import LAYOUTS
-from trainer.data.locate import locate_images
+from trainer.data.locate import absent_from, locate_images
 from trainer.data.public import public_name
 from trainer.data.synthetic import has_drawn, write_phantoms
 from trainer.data.synthetic.write import phantoms
@@ -84,3 +84,13 @@ def test_a_training_of_each_layout_runs(drawn, tmp_path, layout):
     assert record["layout"] == layout
     assert record["data_set"] == "synthetic phantoms"
     assert (tmp_path / "r/results.json").is_file()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_images_are_looked_for_in_a_bucket_as_in_a_directory(drawn, layout):
+    """By the placement of the layout, on names of objects alone."""
+    source = read_labels(drawn(layout))
+    keys = [path.relative_to(source.root).as_posix() for path in source.root.rglob("*") if path.is_file()]
+    assert absent_from(source, keys) == []
+    gone = locate_images(source)[7].relative_to(source.root).as_posix()
+    assert absent_from(source, [key for key in keys if key != gone]) == [source.table.images[7]]

@@ -2,8 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
+from trainer.data.layouts import read_labels
+from trainer.data.synthetic import write_phantoms
 from trainer.evaluation.metadata import of_dataset, of_file, years
 
 
@@ -82,3 +85,27 @@ def test_lost_subgroups_are_named_with_column_and_value(tmp_path):
         "no subgroups by sex: no value of column `Sex` is understood, such as `1`, `2`",
         "no subgroups by age: no value of column `Age` is understood, such as `adult`, `child`",
     )
+
+
+@pytest.mark.parametrize(
+    ("layout", "kinds"),
+    [
+        ("csv", {"sex", "age", "view"}),
+        ("chexpert", {"sex", "age", "view"}),
+        ("mimic-cxr", {"view"}),
+        ("padchest", {"sex", "view"}),
+        ("vindr", None),
+    ],
+)
+def test_metadata_of_other_layouts(tmp_path, layout, kinds):
+    """From their own tables, of all images of all of them."""
+    write_phantoms(tmp_path / "data", images=30, side=32, layout=layout)
+    images = read_labels(tmp_path / "data").table.images
+    found = of_dataset(tmp_path / "data", layout, images)
+    if kinds is None:
+        assert found is None
+        return
+    known = {"sex": found.sex_N != "", "age": ~np.isnan(found.age_N), "view": found.view_N != ""}
+    assert {kind for kind, is_known_N in known.items() if is_known_N.any()} == kinds
+    assert all(known[kind].all() for kind in kinds - {"view"})
+    assert known["view"].mean() > 0.7

@@ -120,7 +120,7 @@ def test_predictions_of_an_earlier_version_are_read(tmp_path):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_prevalence_csv_holds_no_formula(name):
     """Classes are called like their folders."""
-    stats = Prevalence(("a", name), ((1.0, 2.0),) * 3, (1, 1, 1), (1, 1, 1))
+    stats = Prevalence(("a", name), ((1.0, 2.0),) * 3, ((1, 1),) * 3, (1, 1, 1), (1, 1, 1))
     cells = [cell for row in csv.reader(io.StringIO(as_csv(stats), newline="")) for cell in row]
     assert not [cell for cell in cells if cell.lstrip("\ufeff \u00a0\u3000")[:1] in set("=+-@\t\r")]
     assert spreadsheet.read(cells[8]) == name

@@ -16,9 +16,11 @@ need line numbers. Patient IDs are not passed on.
 """
 
 from trainer.data.layouts.choose import LABEL_FILES as LABEL_FILES
+from trainer.data.layouts.image_tables import file_table as file_table
+from trainer.data.layouts.image_tables import image_tables as image_tables
+from trainer.data.layouts.image_tables import table_file as table_file
 from trainer.data.layouts.read import read_file as read_file
 from trainer.data.layouts.read import read_labels as read_labels
 from trainer.data.layouts.read import read_raw_labels as read_raw_labels
-from trainer.data.layouts.read import table_file as table_file
 from trainer.data.layouts.read import unread_notes as unread_notes
 from trainer.data.layouts.source import Source as Source

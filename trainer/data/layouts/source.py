@@ -43,6 +43,11 @@ class Source:
     prepared_from: str | None = None
     """Layout of the source of a prepared set; None for any other data set."""
 
+    @property
+    def labels_layout(self) -> str:
+        """The layout that the labels are from: that of the source of a prepared set."""
+        return self.prepared_from or self.layout
+
     def unread_images(self) -> list[str]:
         """Notes about what looks like images of the data set and is not read, for a log."""
         files = self.look_alikes
