@@ -12,7 +12,7 @@ from trainer.data.labels import SPLITS
 from trainer.data.layouts import Source
 from trainer.data.layouts.source import Placement
 from trainer.data.names import Names, is_images_folder
-from trainer.data.patients import file_name
+from trainer.data.patients import file_name, nih_patient
 from trainer.errors import InputError, listing
 
 PLACES: Final[dict[Placement, str]] = {
@@ -61,11 +61,18 @@ def absent_from(source: Source, keys: Sequence[str]) -> list[str]:
     if source.placement == "stems":
         stems = {PurePosixPath(key).stem for key in keys if key.lower().endswith(IMAGE_SUFFIXES)}
         return [name for name in used if file_name(name) not in stems]
+    if source.placement == "anywhere":
+        there = set(map(file_name, keys))
+        return [name for name in used if file_name(name) not in there]
     named = {name.partition("/")[0] for name in used if "/" in name}
-    anywhere = source.placement == "anywhere"
-    below = [key for key in keys if anywhere or key.startswith("images") or key.partition("/")[0] in named]
-    there = {file_name(key) for key in below} | (set(keys) if source.layout == "csv" else set())
-    return [name for name in used if file_name(name) not in there and name not in there]
+    below = Names(key for key in keys if key.startswith("images") or key.partition("/")[0] in named)
+    beside = set(keys) if source.layout == "csv" else set()
+    return [name for name in used if name not in beside and not _is_meant(below, name)]
+
+
+def _is_meant(names: Names, name: str) -> bool:
+    """Whether one of the names may be that of this image; those in NIH's form are unique without their folders."""
+    return bool(names.agreeing(name)) or (bool(nih_patient(name)) and bool(names.same_file(name)))
 
 
 def _is_dangling(path: Path) -> bool:
