@@ -23,9 +23,10 @@ from torchvision.transforms import v2
 from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, evaluation_view
 from trainer.data.loader import Loader
 from trainer.data.locks import locked
-from trainer.data.pack import Pack, open_pack
-from trainer.data.packing import build
-from trainer.data.records import Geometry
+from trainer.data.packs.building import build
+from trainer.data.packs.reading import Pack
+from trainer.data.packs.records import Geometry
+from trainer.data.packs.verify import open_pack
 from trainer.data.synthetic import write_phantoms
 from trainer.devices import cpu
 

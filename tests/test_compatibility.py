@@ -18,8 +18,8 @@ import yaml
 
 from trainer.data.layouts import read_labels
 from trainer.data.locate import locate_images
-from trainer.data.pack import pack_key
-from trainer.data.records import Geometry
+from trainer.data.packs.key import pack_key
+from trainer.data.packs.records import Geometry
 from trainer.data.synthetic import write_phantoms
 
 ARCHIVE = Path(__file__).with_name("compatibility") / "c4409b9.tar.xz"

@@ -17,6 +17,7 @@ from rich.console import Console
 
 import launcher.commands
 import trainer.__main__
+from launcher.__main__ import arguments
 from launcher.commands.completion import script
 from launcher.spec.job import JobSpec
 from trainer import __version__
@@ -134,9 +135,7 @@ def test_commands_in_the_documents_are_understood(document, monkeypatch, tmp_pat
     for program, *argv in lines:
         assert program in PROGRAMS, program
         if program == "launcher":
-            end = argv.index("--") if "--" in argv else len(argv)
-            flags = [*argv[:end], *(f"--train-flags={flag}" for flag in argv[end + 1 :])]
-            _, bound, _ = PROGRAMS[program].parse_args(flags, exit_on_error=False, print_error=False)
+            _, bound, _ = PROGRAMS[program].parse_args(arguments(argv), exit_on_error=False, print_error=False)
             if argv[0] in {"render", "submit", "doctor"}:
                 assert isinstance(bound.arguments["job"], JobSpec)
         elif argv[0] == "train":

@@ -13,7 +13,7 @@ import torch
 from packaging.requirements import Requirement
 
 from launcher.spec.accelerators import ACCELERATORS, GAUDI
-from launcher.spec.pod_template import USER_ID
+from launcher.spec.pod_frame import USER_ID
 from trainer.devices import cuda
 
 ROOT = Path(__file__).parents[1]

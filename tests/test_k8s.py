@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from launcher.cluster.resources import (
+    BATCH_JOBS,
     CLUSTER_RUNTIMES,
     DATA,
     DEVICE_CLASSES,
@@ -224,6 +225,13 @@ def test_submitter_role_has_each_right_that_doctor_checks(api):
     assert rights_that_doctor_checks(api=api) <= rights_of_submitters(kustomize(K8S / "base"), *ROLES_OF_SUBMITTERS)
 
 
+def test_submitter_role_has_each_right_that_launcher_prepare_uses():
+    """It creates Jobs, follows them as a reader does, and deletes them."""
+    rights_of = rights_of_submitters(kustomize(K8S / "base"), *ROLES_OF_SUBMITTERS)
+    verbs = ("create", "get", "list", "watch", "delete")
+    assert {(BATCH_JOBS.group, BATCH_JOBS.plural, verb) for verb in verbs} <= rights_of
+
+
 def test_reader_may_look_at_all_that_lies_between_a_train_job_and_its_pods():
     """`status` explains a TrainJob by them."""
     rights_of = rights_of_submitters(kustomize(K8S / "base"), "chexnet-reader", "chexnet-looker")
@@ -282,7 +290,7 @@ def test_roles_let_status_and_doctor_count_devices_of_dra_drivers():
 
 
 CHANGED = {
-    "chexnet-submitter": {"pytorchjobs", "trainjobs", "pods", "persistentvolumeclaims"},
+    "chexnet-submitter": {"pytorchjobs", "trainjobs", "jobs", "pods", "persistentvolumeclaims"},
     "chexnet-runtimes": {"trainingruntimes"},
 }
 """What a role may create and delete."""
@@ -370,8 +378,8 @@ def test_quota_counts_jobs_of_both_kinds():
 def test_rendered_examples_of_both_kinds_are_found():
     """The next test is about files that it finds."""
     kinds = [list(yaml.safe_load_all(path.read_text()))[-1]["kind"] for path in RENDERED]
-    assert {"PyTorchJob", "TrainJob"} == set(kinds)
-    assert len(kinds) >= 4
+    assert {"PyTorchJob", "TrainJob", "Job"} == set(kinds)
+    assert len(kinds) >= 5
 
 
 @pytest.mark.parametrize("path", RENDERED, ids=lambda path: path.stem)

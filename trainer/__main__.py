@@ -53,7 +53,15 @@ _COMMANDS: Final = {
     "stats": (
         "Print the prevalence of each finding, and the number of images and patients, per split. Reads no images."
     ),
+    "prepare": (
+        "Decode a data set once, from archives or image files, to records that `train` reads without decoding.\n\n"
+        "The same command continues what an earlier start has left. --parts K/N prepares a share, for several pods."
+    ),
     "bench": "Compare the time per batch of a model on several devices, one after the other. Needs no data.",
+    "download": (
+        "Download a public data set from its publisher's servers, verified, to a directory or straight into a bucket.\n\n"
+        "Run the same command again to continue an interrupted download."
+    ),
     "synth": (
         "Generate a small data set of chest phantoms in the NIH layout, to try the programs without patient data."
     ),

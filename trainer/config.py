@@ -19,7 +19,9 @@ from trainer.label_choices import LabelChoices
 from trainer.layout import check_name
 from trainer.location import expanded_words
 
-Layout = Literal["auto", "nih", "lists", "csv", "folders", "chexpert", "mimic-cxr", "padchest", "vindr", "rsna"]
+Layout = Literal[
+    "auto", "nih", "lists", "csv", "folders", "chexpert", "mimic-cxr", "padchest", "vindr", "rsna", "prepared"
+]
 PackFit = Literal["crop", "pad", "squash"]
 OnBadImage = Literal["fail", "skip"]
 OnMissingImage = Literal["fail", "skip"]

@@ -182,7 +182,7 @@ def policy_word(value: float) -> str:
     """The word of `--uncertain` for a value: `ones`, `zeros`, `ignore`, or the number."""
     if math.isnan(value):
         return "ignore"
-    return {1.0: "ones", 0.0: "zeros"}.get(value, f"{value:g}")
+    return {1.0: "ones", 0.0: "zeros"}.get(value, repr(value))
 
 
 _WORDS: Final = {"blank": ("zeros", "ignore"), "valid_as": ("val", "test"), "readers": ("majority", "mean")}

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from trainer.location import expanded
 
 _COMMAND: Final = re.compile(
-    r"\bkubectl(?= [a-z-])|\blauncher (?:list|submit|scale|doctor)\b(?: (?:--name|-n|--file) [^\s;`,]+)*"
+    r"\bkubectl(?= [a-z-])|\blauncher (?:list|submit|prepare|scale|doctor)\b(?: (?:--name|-n|--file) [^\s;`,]+)*"
     r"|\blauncher (?:status|events|wait|delete|clone|resume|checkpoints|pull|logs)\b(?: [^\s;`,-][^\s;`,]*)?"
 )
 """Start of a command in a text, up to the job's name; the launcher's other commands use no cluster."""
@@ -56,8 +56,8 @@ class Target(Access):
     namespace: Annotated[str | None, Parameter(name=("--namespace", "-n"), show_default=False)] = None
     """Namespace to use; the default is the namespace of the context."""
 
-    api: Annotated[Literal["auto", "pytorchjob", "trainjob"], Parameter(show_default=False)] = "auto"
-    """Only jobs of this kind, which decides where a PyTorchJob and a TrainJob have the same name. Where none of this kind has the name, `clone` and `resume` make the new job of this kind."""
+    api: Annotated[Literal["auto", "pytorchjob", "trainjob", "job"], Parameter(show_default=False)] = "auto"
+    """Only jobs of this kind (`job`: those of `launcher prepare`), which decides where a PyTorchJob and a TrainJob have the same name. Where none of this kind has the name, `clone` and `resume` make the new job of this kind."""
 
     def in_commands(self, text: str, namespace: str | None = None) -> str:
         """As of `Access`, with this namespace."""

@@ -61,6 +61,14 @@ app.command(
     usage=_OF_A_JOB.format("submit"),
 )
 app.command(
+    "launcher.commands.prepare:prepare",
+    help=(
+        "Prepare a data set for training with several pods, each of which decodes its share, and print the name of the job.\n\n"
+        "Arguments after `--` are flags of `python -m trainer prepare`. Run it again after a failure; parts that are done are kept."
+    ),
+    usage="Usage: launcher prepare --data s3://BUCKET/PREFIX --out s3://BUCKET/PREFIX --pods N [OPTIONS] [-- FLAGS OF TRAINER PREPARE]",
+)
+app.command(
     "launcher.commands.scale:scale",
     help=(
         "Run a job at several sizes, for one or more models, and print times, speed-up, efficiency and quality.\n\n"

@@ -1,9 +1,11 @@
 """`launcher submit`."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from launcher.cluster.access import Access, Target
+from launcher.cluster.resources import Object
 from launcher.commands.parameters import DryRun, From, Job, Switch, Through, Timeout, seconds
 from launcher.commands.terminal import report
 from launcher.settings.sources import Sources
@@ -97,26 +99,33 @@ def wait_or_follow(cluster: "Cluster", name: str, *, wait: bool, follow: bool, t
 
 
 def _create(cluster: "Cluster", job: JobSpec, access: Access, *, dry_run: bool) -> None:
-    from launcher.jobs import submit  # noqa: PLC0415 - as above
     from launcher.jobs.choose import with_kind  # noqa: PLC0415 - as above
     from launcher.jobs.delete import sweep  # noqa: PLC0415 - as above
     from launcher.jobs.find import with_admin_claim  # noqa: PLC0415 - as above
-    from launcher.logs.printing import kubectl_logs_commands  # noqa: PLC0415 - as above
 
     job = with_admin_claim(cluster, with_kind(cluster, job, report), report)
     for what in [] if dry_run else sweep(cluster):
         report(f"removed {what} of a deleted job")
-    objects = manifest.render(job)
+    create_objects(cluster, manifest.render(job), access, dry_run=dry_run, output=job.run)
+
+
+def create_objects(
+    cluster: "Cluster", objects: Sequence[Object], access: Access, *, dry_run: bool, output: str
+) -> None:
+    """Create the objects of a job of any kind, or validate them, and print what to do next. Raises: KnownError."""
+    from launcher.jobs import submit  # noqa: PLC0415 - a client dry run needs no cluster
+    from launcher.logs.printing import kubectl_logs_commands  # noqa: PLC0415 - as above
+
     submitted = submit.submit(cluster, objects, dry_run=dry_run)
     sys.stdout.write(manifest.to_name(objects))
     sys.stdout.flush()
-    report(f"{submitted.outcome} in {cluster.namespace}; output: {job.run}")
+    report(f"{submitted.outcome} in {cluster.namespace}; output: {output}")
     if not dry_run:
-        namespace_flag = f" -n {cluster.namespace}"
+        name, namespace_flag = objects[-1]["metadata"]["name"], f" -n {cluster.namespace}"
         commands = [
-            f"python -m launcher status {job.name}{namespace_flag}",
+            f"python -m launcher status {name}{namespace_flag}",
             *kubectl_logs_commands(objects[-1], cluster.namespace),
-            f"python -m launcher delete {job.name}{namespace_flag}",
+            f"python -m launcher delete {name}{namespace_flag}",
         ]
         indented = "\n".join(f"  {command}" for command in commands)
         report(f"next:\n{access.in_commands(indented)}")

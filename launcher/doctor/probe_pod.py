@@ -80,7 +80,7 @@ def objects(spec: JobSpec) -> list[Object]:
 def _own(spec: JobSpec) -> JobSpec:
     """The job under the pod's name; not a TrainJob, whose names must be shorter than those of a pod."""
     policy = replace(spec.policy, ttl=None)
-    return replace(spec, name=_name(spec), api=_KIND.api, runtime=None, policy=policy)
+    return replace(spec, name=_name(spec), api=kinds.training_api(_KIND), runtime=None, policy=policy)
 
 
 def _name(spec: JobSpec) -> str:

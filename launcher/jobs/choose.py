@@ -31,7 +31,7 @@ def with_served_kind(cluster: Cluster, spec: JobSpec, report: Report) -> JobSpec
     kind, reason = _kind_and_reason(cluster, spec)
     if reason:
         report(f"{kind.resource.kind}: {reason} (from `--api auto`)")
-    return replace(spec, api=kind.api) if kind is not kinds.of_api(spec.api) else spec
+    return replace(spec, api=kinds.training_api(kind)) if kind is not kinds.of_api(spec.api) else spec
 
 
 def _kind_and_reason(cluster: Cluster, spec: JobSpec) -> tuple[kinds.JobKind, str]:
@@ -40,15 +40,15 @@ def _kind_and_reason(cluster: Cluster, spec: JobSpec) -> tuple[kinds.JobKind, st
         return spec.kind, ""
     if spec.runtime is not None:
         return kinds.of_api("trainjob"), "`--runtime` is for TrainJobs"
-    served = [kind for kind in kinds.KINDS if cluster.serves(kind.resource)]
+    served = [kind for kind in kinds.TRAINING if cluster.serves(kind.resource)]
     if not served:
-        names = " nor ".join(kind.resource.plural for kind in kinds.KINDS)
+        names = " nor ".join(kind.resource.plural for kind in kinds.TRAINING)
         raise NotServedError(
             f"cannot create a job: the cluster serves neither {names}",
             hint="install the training operator or Kubeflow Trainer: see k8s/operator",
         )
-    if served[0] is not kinds.KINDS[0]:
-        return served[0], f"the cluster does not serve {kinds.KINDS[0].resource.plural}"
+    if served[0] is not kinds.TRAINING[0]:
+        return served[0], f"the cluster does not serve {kinds.TRAINING[0].resource.plural}"
     return _of_existing(cluster, spec.name) or _of_queue(cluster, spec, served) or (served[0], "the cluster serves it")
 
 

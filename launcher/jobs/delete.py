@@ -105,7 +105,7 @@ def delete_job(
     end_s = time.monotonic() + timeout_s
     volumes = _own_volumes(cluster, name)
     removed: list[str] = []
-    parts: Sequence[kinds.JobKind] = kinds.KINDS
+    parts: Sequence[kinds.JobKind] = kinds.TRAINING
     try:
         job = lookup.get(cluster, name, api)
         parts = [kinds.of(job)]

@@ -32,6 +32,11 @@ AWAY_S: Final = 300.0
 def settings_of(job: Object) -> dict[str, Value]:
     """The settings of a job. Raises: InputError when the launcher did not create it."""
     text = settings_text(job)
+    if kinds.of(job) not in kinds.TRAINING:
+        raise InputError(
+            f"cannot read the settings of `{job['metadata']['name']}`: it is no training job",
+            hint="launcher prepare, with its flags; shares that are done are kept",
+        )
     if text is None:
         raise InputError(
             f"cannot read the settings of `{job['metadata']['name']}`: the launcher did not create it",
@@ -71,7 +76,8 @@ def list_jobs(
     for kind in kinds.KINDS:
         if any(kinds.of(job) is kind for job in jobs):
             with suppress(ForbiddenError):  # users without permission for pods still get the list of jobs
-                pods += cluster.list(PODS, everywhere=everywhere, labels=kind.job_label)
+                selector = ",".join(filter(None, (kind.job_label, kind.selector)))
+                pods += cluster.list(PODS, everywhere=everywhere, labels=selector)
     return jobs, pods
 
 

@@ -32,6 +32,9 @@ _UNKNOWN_RUNTIME: Final = re.compile(r"must be created before the TrainJob|runti
 """Source: refusals of Trainer 2.3.0 and Kueue 0.19."""
 
 
+_SHARED: Final = ", and they would share one run"
+
+
 @dataclass(frozen=True)
 class Submitted:
     """Result of a submit."""
@@ -144,7 +147,7 @@ def _check_unchanged(existing: Object, job: Object) -> None:
     name = job["metadata"]["name"]
     if kinds.of(existing) is not kinds.of(job):
         raise InputError(
-            f"cannot submit `{name}`: a {kinds.of(existing).resource.kind} of that name exists, and they would share one run",
+            f"cannot submit `{name}`: a {kinds.of(existing).resource.kind} of that name exists{_SHARED if kinds.of(job) in kinds.TRAINING else ''}",
             hint=f"launcher delete {name} deletes it; or use another --name",
         )
     if "deletionTimestamp" in existing["metadata"]:
@@ -153,12 +156,10 @@ def _check_unchanged(existing: Object, job: Object) -> None:
             hint=f"launcher delete {name} waits until it is gone",
         )
     if is_over(existing):
+        of_run = f"launcher resume {name} continues its run; launcher clone {name} starts a new run with its settings; "
         raise InputError(
             f"cannot submit `{name}`: a job of that name exists and has {outcome(existing).lower()}",
-            hint=(
-                f"launcher resume {name} continues its run; launcher clone {name} starts a new run with its settings; "
-                f"launcher delete {name} frees the name"
-            ),
+            hint=f"{of_run if kinds.of(existing) in kinds.TRAINING else ''}launcher delete {name} frees the name",
         )
     difference = _difference(anonymous(existing), job)
     if difference:

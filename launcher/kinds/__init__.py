@@ -1,6 +1,6 @@
-"""Kinds of training jobs: one module per kind with the same interface, and requests to a cluster for jobs of any kind.
+"""Kinds of jobs: one module per kind with the same interface, and requests to a cluster for jobs of any kind.
 
-`pytorchjob.py`, `trainjob.py` and the modules of the same kinds in `launcher/spec/` hide the fields of one kind from all other code.
+`pytorchjob.py`, `trainjob.py`, `batchjob.py` and the modules of the same kinds in `launcher/spec/` hide the fields of one kind from all other code.
 Only what no other kind has is named elsewhere: the runtime of a TrainJob, and the JobSet and the Jobs beneath it.
 """
 
@@ -9,13 +9,16 @@ from re import Pattern
 from typing import Final, Literal, Protocol
 
 from launcher.cluster.resources import Object, Resource
-from launcher.kinds import pytorchjob, trainjob
+from launcher.kinds import batchjob, pytorchjob, trainjob
 from launcher.kinds.state import Propagation, State
 
-Api = Literal["pytorchjob", "trainjob"]
+Api = Literal["pytorchjob", "trainjob", "job"]
 
-Choice = Literal["auto", "pytorchjob", "trainjob"]
-"""Value of `--api`."""
+Choice = Literal["auto", "pytorchjob", "trainjob", "job"]
+"""Value of `--api` that selects an existing job."""
+
+TrainingChoice = Literal["auto", "pytorchjob", "trainjob"]
+"""Value of `--api` of a training job."""
 
 
 class JobKind(Protocol):
@@ -40,6 +43,11 @@ class JobKind(Protocol):
     @property
     def index_label(self) -> str:
         """Label of pods with their index; the pod with index 0 has rank 0."""
+        ...
+
+    @property
+    def selector(self) -> str:
+        """Label selector of the jobs of this kind, and of their pods, among all of its resource; empty where all are of this kind."""
         ...
 
     @property
@@ -101,12 +109,21 @@ class JobKind(Protocol):
         ...
 
 
-KINDS: Final[tuple[JobKind, ...]] = (pytorchjob, trainjob)
+TRAINING: Final[tuple[JobKind, ...]] = (pytorchjob, trainjob)
+"""Kinds of training jobs."""
+
+KINDS: Final[tuple[JobKind, ...]] = (*TRAINING, batchjob)
+"""All kinds. Pods of a TrainJob have the label of a Job, too, so that they must be looked for before those of a Job."""
 
 
-def of_api(api: Choice) -> JobKind:
+def of_api(api: TrainingChoice) -> JobKind:
     """The kind that `--api` names; PyTorchJob for `auto`."""
-    return next(kind for kind in KINDS if api in {"auto", kind.api})
+    return next(kind for kind in TRAINING if api in {"auto", kind.api})
+
+
+def training_api(kind: JobKind) -> TrainingChoice:
+    """The value of `--api` for this kind of training jobs."""
+    return "trainjob" if kind is KINDS[1] else "pytorchjob"
 
 
 def of(job: Object) -> JobKind:

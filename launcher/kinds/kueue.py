@@ -46,9 +46,10 @@ def explain(cluster: Cluster, kind: kinds.JobKind, queue: str) -> tuple[str, str
     ours, place = f"{kind.resource.kind}s", f"in namespace `{cluster.namespace}`"
     framework = f"{kind.resource.group}/{kind.resource.kind.lower()}"
     change = f"ask an administrator to add `{framework}` to `integrations.frameworks` of Kueue's configuration"
-    states = {each.api: manages(cluster, each, queue) for each in kinds.KINDS if each is not kind}
-    other = next((each for each in kinds.KINDS if states.get(each.api)), None)
-    untried = next((each for each in kinds.KINDS if each.api in states and states[each.api] is None), None)
+    others = [each for each in kinds.TRAINING if each is not kind] if kind in kinds.TRAINING else []
+    states = {each.api: manages(cluster, each, queue) for each in others}
+    other = next((each for each in others if states.get(each.api)), None)
+    untried = next((each for each in others if each.api in states and states[each.api] is None), None)
     if other is not None:
         return (
             f"{installed(cluster)} manages {other.resource.kind}s {place}, but not {ours}",

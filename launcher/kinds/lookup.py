@@ -7,6 +7,7 @@ from launcher import kinds
 from launcher.cluster.client import Cluster
 from launcher.cluster.errors import ForbiddenError, NotFoundError, NotServedError
 from launcher.cluster.resources import Object
+from launcher.kinds import batchjob
 from trainer.errors import InputError, RemoteError
 
 
@@ -44,7 +45,7 @@ def check_only_kind(cluster: Cluster, job: Object, what: str) -> None:
     Raises: InputError; RemoteError when the other kind cannot be read for another reason than a missing permission.
     """
     name, kind = job["metadata"]["name"], kinds.of(job)
-    for other in (each for each in kinds.KINDS if each is not kind):
+    for other in (each for each in kinds.TRAINING if each is not kind):
         with suppress(ForbiddenError, NotServedError):
             if find(cluster, name, other.api) is not None:
                 raise InputError(
@@ -57,6 +58,7 @@ def check_only_kind(cluster: Cluster, job: Object, what: str) -> None:
 def find_all(cluster: Cluster, name: str) -> list[Object]:
     """The jobs of this name, at most one of each kind. Raises: NotServedError, ForbiddenError as `find`."""
     jobs, problems = _read(cluster, name, "auto")
+    jobs = jobs or _others(cluster, name)
     if not jobs and all(isinstance(each, NotServedError | ForbiddenError) for each in problems.values()):
         raise _first(list(problems.values()))
     return jobs
@@ -79,13 +81,17 @@ def list_all(
             jobs += cluster.list(kind.resource, everywhere=everywhere, labels=labels)
         except (NotFoundError, ForbiddenError) as problem:
             problems.append(problem)
-    if len(problems) == len(considered):
+    if api in {"auto", batchjob.api}:
+        jobs += _all_others(cluster, everywhere=everywhere, labels=labels)
+    if not jobs and problems and len(problems) == len(considered):
         raise _first(problems)
     return jobs
 
 
 def _found(cluster: Cluster, name: str, api: kinds.Choice) -> list[Object]:
     jobs, problems = _read(cluster, name, api)
+    if not jobs and api in {"auto", batchjob.api}:
+        jobs = _others(cluster, name)
     if len(jobs) > 1:
         raise InputError(
             f"cannot select the job `{name}`: there is a PyTorchJob and a TrainJob of this name",
@@ -111,12 +117,35 @@ def _read(cluster: Cluster, name: str, api: kinds.Choice) -> tuple[list[Object],
     return jobs, problems
 
 
+def _others(cluster: Cluster, name: str) -> list[Object]:
+    """The job of this name that `launcher prepare` made; none where Jobs may not be read."""
+    with suppress(RemoteError):
+        job = cluster.get(batchjob.resource, name)
+        if batchjob.COMPONENT.items() <= (job["metadata"].get("labels") or {}).items():
+            return [kinds.identified(batchjob, job)]
+    return []
+
+
+def _all_others(cluster: Cluster, *, everywhere: bool, labels: str) -> list[Object]:
+    """All jobs that `launcher prepare` made; none where Jobs may not be read."""
+    selector = ",".join(filter(None, (batchjob.selector, labels)))
+    with suppress(RemoteError):
+        return cluster.list(batchjob.resource, everywhere=everywhere, labels=selector)
+    return []
+
+
 def _considered(api: kinds.Choice) -> list[kinds.JobKind]:
-    return [kind for kind in kinds.KINDS if api in {"auto", kind.api}]
+    """The kinds of training jobs that `api` admits."""
+    return [kind for kind in kinds.TRAINING if api in {"auto", kind.api}]
 
 
 def _none_found(cluster: Cluster, name: str, problems: Mapping[str, RemoteError]) -> RemoteError:
     """The error for a job of which no kind was found; `problems` are those of each kind."""
+    if not problems:
+        return NotFoundError(
+            f"cannot find the job `{name}`: `launcher prepare` made none of this name in namespace {cluster.namespace}, or you may not read Jobs",
+            hint="launcher list",
+        )
     absent = [
         kind
         for kind, each in problems.items()

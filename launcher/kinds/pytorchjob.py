@@ -16,6 +16,8 @@ container: Final = "pytorch"
 job_label: Final = "training.kubeflow.org/job-name"
 """Source: kubeflow/trainer v1.9.4, pkg/apis/kubeflow.org/v1/common_types.go."""
 
+selector: Final = ""
+
 propagation: Final[Propagation] = "Foreground"
 
 resumed: Final = '{"spec":{"runPolicy":{"suspend":false}}}'

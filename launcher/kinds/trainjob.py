@@ -16,6 +16,8 @@ container: Final = "node"
 job_label: Final = "jobset.sigs.k8s.io/jobset-name"
 """Source: kubernetes-sigs/jobset v0.11, api/jobset/v1alpha2/jobset_types.go; the JobSet has the name of the TrainJob."""
 
+selector: Final = ""
+
 propagation: Final[Propagation] = "Background"
 """In the foreground, the garbage collector deletes the TrainingRuntime of the job first, without which Trainer's webhook refuses to
 remove the finalizer of the TrainJob (measured: docs/decisions/0031)."""

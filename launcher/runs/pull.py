@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from launcher.runs import checkpoints
-from launcher.runs.download import Item, fetch_all, inside, only_one, remove_stale_partials
 from launcher.runs.locate import Report, Run
+from launcher.runs.pull_directory import WORDING, check_replaceable, inside, only_one
 from trainer.errors import InputError
 from trainer.formats.documents import content_of
 from trainer.layout import (
@@ -28,6 +28,7 @@ from trainer.runtime.console import Reporter
 from trainer.runtime.progress import BYTES
 from trainer.storage import AbsentError, Stat, Storage, UnreachableError
 from trainer.storage.object_names import check_names
+from trainer.storage.resumable import Item, fetch_all, remove_stale_partials
 from trainer.storage.waiting import Waiting
 
 What = Literal["checkpoint", "model", "report", "all"]
@@ -61,7 +62,7 @@ def pull(run: Run, storage: Storage, *, step: str | None, what: What, directory:
         is_pulled = _check_directory(run, storage, directory)
         wanted = [item for item in items if not item.is_complete()]
         for item in wanted:
-            item.check_replaceable(is_pulled=is_pulled or item.key == RUN)
+            check_replaceable(item, is_pulled=is_pulled or item.key == RUN)
         _remove_stale(stats, directory)
         if len(wanted) < len(items):
             report(f"{len(items) - len(wanted)} of {len(items)} files are up to date")
@@ -159,11 +160,10 @@ def _items(run: Run, stats: Mapping[str, Stat], what: What, manifest: Manifest |
         )
     if what == "model" and RUN in stats:  # the record identifies the directory for the next pull
         wanted.append(RUN)
-    for key in wanted:
-        inside(directory, key)
+    targets = {key: inside(directory, key) for key in wanted}
     check_names(run.url, wanted)
     sha256 = {state_key(manifest.step): manifest.sha256} if manifest else {}
-    return [Item(key=key, root=directory, stat=stats[key], sha256=sha256.get(key)) for key in wanted]
+    return [Item(key=key, target=targets[key], stat=stats[key], sha256=sha256.get(key)) for key in wanted]
 
 
 def _checkpoint_keys(manifest: Manifest | None) -> list[str]:
@@ -187,7 +187,7 @@ def _fetch(storage: Storage, items: list[Item]) -> None:
     total_bytes = sum(item.missing_bytes() for item in items)
     with Reporter(None).progress("pulling", total_bytes, BYTES) as advance, _resume_hint():
         for batch in (record, others, commits):
-            fetch_all(storage, batch, threads=THREADS, advance=advance)
+            fetch_all(storage, batch, threads=THREADS, advance=advance, wording=WORDING)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from launcher.runs.locate import Report, Run
-from launcher.settings.sources import EXAMPLES, PROJECT_FILE
+from launcher.settings.sources import EXAMPLES, OF_A_JOB, PROJECT_FILE
 from launcher.spec.accelerators import hardware
 from launcher.spec.job import OWNED_FLAGS, JobSpec, without_flag
 from trainer.config import GaudiMode, TrainConfig, from_document, to_argv
@@ -102,7 +102,7 @@ def without_resume_flag(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_complete(name: str, given: set[str]) -> None:
     """Check that all required settings are given. Raises: InputError that names all missing ones."""
-    missing = [key for key in EXAMPLES if key not in given and not (key == "data" and "data_pvc" in given)]
+    missing = [key for key in OF_A_JOB if key not in given and not (key == "data" and "data_pvc" in given)]
     if missing:
         raise InputError(
             f"cannot resume `{name}`: its job was deleted, and neither the run's record nor a setting gives "

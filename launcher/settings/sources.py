@@ -38,7 +38,15 @@ EXAMPLES: Final = {
     "image": "REGISTRY/NAME:TAG",
     "data": "s3://BUCKET/PREFIX",
     "output": "s3://BUCKET/PREFIX",
+    "out": "s3://BUCKET/PREFIX",
 }
+"""Examples of the required settings."""
+
+OF_A_JOB: Final = ("accelerator", "image", "data", "output")
+"""Required settings of a training job."""
+
+_OF_TRAINING: Final = ("data", "data_pvc")
+"""Stored settings that `launcher prepare` does not take: the data set of a training is usually one that is prepared already."""
 
 PROJECT_FILE: Final = "launcher.yaml"
 """Project's settings file, in the current directory."""
@@ -103,21 +111,23 @@ def apply_settings(app: App, commands: tuple[str, ...], arguments: ArgumentColle
     if not flags.keys() & {"accelerator", "namespace"}:
         return
     is_local = "local" in flags and bool(flags["local"].tokens)
+    stored = {key: argument for key, argument in flags.items() if "out" not in flags or key not in _OF_TRAINING}
     for settings in _set_and_file_settings(flags):
         _fill(flags, settings)
     for settings in stored_settings():
-        for key in _fill(flags, settings):
+        for key in _fill(stored, settings):
             if is_local:
                 check_code(key, settings.values[key][0], settings.origin_of(key))
-    if "accelerator" not in flags:
+    if not flags.keys() & {"accelerator", "out"}:
         return
     _fill(flags, _context(flags))
     _fill(flags, generated_name())
     if is_local:
         _fill(flags, Settings("--local", {"image": (LOCAL_IMAGE,)}))
-    for field in PLACES:
+    for field in flags.keys() & set(PLACES):
         flags[field].tokens[:] = [token.evolve(value=absolute(token.value)) for token in flags[field].tokens]
-    _check_given({key for key, argument in flags.items() if argument.tokens}, _image_hint(flags))
+    required = [key for key in EXAMPLES if key in flags]
+    _check_given({key for key, argument in flags.items() if argument.tokens}, required, _image_hint(flags))
 
 
 def generated_name() -> Settings:
@@ -137,7 +147,7 @@ def job_of(*layers: Settings) -> JobSpec:
         origins |= {key: settings.origin_of(key) for key, texts in settings.values.items() if texts}
     for key in set(PLACES) & values.keys():
         values[key] = tuple(absolute(text) for text in values[key])
-    _check_given({key for key, texts in values.items() if texts}, "")
+    _check_given({key for key, texts in values.items() if texts}, OF_A_JOB, "")
     return JobSpec.from_settings(values, origins.__getitem__)
 
 
@@ -338,10 +348,10 @@ def absolute(place: str) -> str:
     return place if not place or "://" in place else str(Path(expanded(place)).resolve())
 
 
-def _check_given(given: Collection[str], image_hint: str) -> None:
+def _check_given(given: Collection[str], required: Iterable[str], image_hint: str) -> None:
     """Raises: InputError that names all required settings that are missing."""
     instead = {"data": "data_pvc"}
-    missing = [key for key in EXAMPLES if key not in given and instead.get(key) not in given]
+    missing = [key for key in required if key not in given and instead.get(key) not in given]
     if missing:
         raise InputError(
             f"cannot create a job: {', '.join(f'`{flag_of(key)}`' for key in missing)} not given",
@@ -352,7 +362,8 @@ def _check_given(given: Collection[str], image_hint: str) -> None:
 
 def _image_hint(flags: Mapping[str, Argument]) -> str:
     """How to get an image for the accelerator, if it is known."""
-    chosen = {key: flags[key].tokens[-1].value for key in ("accelerator", "gaudi_generation") if flags[key].tokens}
+    keys = [key for key in ("accelerator", "gaudi_generation") if key in flags and flags[key].tokens]
+    chosen = {key: flags[key].tokens[-1].value for key in keys}
     name, generation = chosen.get("accelerator"), chosen.get("gaudi_generation", "2")
     if name not in get_args(AcceleratorName) or generation not in get_args(Generation):
         return ""

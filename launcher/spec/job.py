@@ -11,6 +11,7 @@ from typing import Annotated, Final
 from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Parameter, Token
 
 from launcher import kinds
+from launcher.cluster.resources import INSTANCE_LABEL
 from launcher.spec.accelerators import LAZY_MODE, Accelerator, AcceleratorName, Efa, Generation, hardware, mode_env
 from launcher.spec.extended_resource import check_resource, with_resource
 from launcher.spec.options import (
@@ -35,8 +36,8 @@ CACHE_MOUNT: Final = "/cache"
 LABELS: Final = {"app.kubernetes.io/name": "chexnet", "app.kubernetes.io/managed-by": "chexnet-launcher"}
 """Labels of all objects that the launcher creates."""
 
-PLACES: Final = ("data", "output")
-"""Settings that are a bucket or a directory."""
+PLACES: Final = ("data", "output", "out")
+"""Settings that are a bucket or a directory; `out` is that of `launcher prepare`."""
 
 OWNED_FLAGS: Final = frozenset(
     flag_of(field) for field in ("data", "output", "name", "device", "gaudi_mode", "cache_dir", "deadline")
@@ -106,7 +107,7 @@ class JobSpec:
     namespace: Annotated[str, Parameter(name=("--namespace", "-n"))] = "default"
     """Namespace of the job."""
 
-    api: kinds.Choice = "auto"
+    api: kinds.TrainingChoice = "auto"
     """Kind of the job: PyTorchJob of the training operator, TrainJob of Kubeflow Trainer v2, or what the cluster serves."""
 
     runtime: str | None = None
@@ -152,11 +153,10 @@ class JobSpec:
     def __post_init__(self) -> None:
         check_known(self)
         check_name(self.name)
-        self._check_namespace_and_image()
+        check_namespace_and_image(self.namespace, self.image)
         self._check_locations()
         if self.resource is not None:
             check_resource(self.resource, self.accelerator)
-        check_texts("--image", [self.image])
         check_texts("the trainer's flags", self.train_flags)
         self._check_mode()
         self._check_workers()
@@ -260,23 +260,10 @@ class JobSpec:
     def _node_sizes(self) -> Sequence[int]:
         return self.hardware.node_sizes or range(1, USUAL_NODE + 1)
 
-    def _check_namespace_and_image(self) -> None:
-        if not _NAMESPACE.fullmatch(self.namespace):
-            raise InputError(
-                f"cannot use `{on_one_line(self.namespace)}` as a namespace: it must be at most 63 characters of a-z, 0-9 and `-` (from `--namespace`)",
-                hint="--namespace default",
-            )
-        if not _IMAGE.fullmatch(self.image):
-            shown = "that" if "@" in self.image else f"`{on_one_line(self.image)}`"
-            raise InputError(
-                f"cannot use {shown} as an image: it must be ASCII without spaces, and without a login (from `--image`)",
-                hint="--image REGISTRY/NAME:TAG, or …@sha256:DIGEST; --image-pull-secret NAME for the registry's login",
-            )
-
     def _check_locations(self) -> None:
         if self.data or self.s3.claim is None:
-            _check_place("data", self.data)
-        _check_place("output", self.output)
+            check_place("data", self.data)
+        check_place("output", self.output)
         if self.s3.claim is not None and self.s3.access == "api":
             raise InputError(
                 "cannot use both --data-pvc and --data-access api: they are two sources of data",
@@ -455,7 +442,28 @@ def _return_job(job: Annotated[JobSpec, Parameter(name="*")]) -> JobSpec:
 
 def labels(spec: JobSpec) -> dict[str, str]:
     """Labels of every object of the job."""
-    return LABELS | {"app.kubernetes.io/instance": spec.name}
+    return labels_of(spec.name)
+
+
+def labels_of(name: str) -> dict[str, str]:
+    """Labels of every object of a job of this name."""
+    return LABELS | {INSTANCE_LABEL: name}
+
+
+def check_namespace_and_image(namespace: str, image: str) -> None:
+    """Reject what is no name of a namespace or an image. Raises: InputError."""
+    if not _NAMESPACE.fullmatch(namespace):
+        raise InputError(
+            f"cannot use `{on_one_line(namespace)}` as a namespace: it must be at most 63 characters of a-z, 0-9 and `-` (from `--namespace`)",
+            hint="--namespace default",
+        )
+    if not _IMAGE.fullmatch(image):
+        shown = "that" if "@" in image else f"`{on_one_line(image)}`"
+        raise InputError(
+            f"cannot use {shown} as an image: it must be ASCII without spaces, and without a login (from `--image`)",
+            hint="--image REGISTRY/NAME:TAG, or …@sha256:DIGEST; --image-pull-secret NAME for the registry's login",
+        )
+    check_texts("--image", [image])
 
 
 def _workers(count: int) -> str:
@@ -466,7 +474,8 @@ def _divisors(number: int, candidates: Sequence[int]) -> list[int]:
     return [candidate for candidate in candidates if number % candidate == 0]
 
 
-def _check_place(field: str, place: str) -> None:
+def check_place(field: str, place: str) -> None:
+    """Reject what is neither a bucket nor an absolute directory; `field` is that of its flag. Raises: InputError."""
     if _S3.fullmatch(place):
         check_texts(flag_of(field), [place])
         return

@@ -14,10 +14,15 @@ SETTINGS: Final = "chexnet-launcher/settings"
 
 def metadata(spec: JobSpec) -> Object:
     """Name, labels and the settings from which the job can be created again."""
-    queue = {QUEUE_LABEL: spec.policy.queue, QUEUE_PRIORITY_LABEL: spec.policy.queue_priority}
     return {
         "name": spec.name,
         "namespace": spec.namespace,
-        "labels": all_labels(spec) | {label: name for label, name in queue.items() if name},
+        "labels": all_labels(spec) | queue_labels(spec.policy.queue, spec.policy.queue_priority),
         "annotations": {SETTINGS: json.dumps(settings_of(spec), sort_keys=True)},
     }
+
+
+def queue_labels(queue: str | None, priority: str | None) -> dict[str, str]:
+    """Labels of a job for Kueue."""
+    named = {QUEUE_LABEL: queue, QUEUE_PRIORITY_LABEL: priority}
+    return {label: name for label, name in named.items() if name}

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Protocol
 
 from cyclopts import Parameter
 
@@ -44,8 +44,8 @@ _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 @dataclass(frozen=True, kw_only=True)
-class S3Options:
-    """Access of pods to buckets."""
+class BucketOptions:
+    """Server and credentials of buckets."""
 
     endpoint: Annotated[
         str | None, Parameter(name="--s3-endpoint", converter=as_given, n_tokens=1, accepts_keys=False)
@@ -57,6 +57,24 @@ class S3Options:
 
     secret: Annotated[str | None, Parameter(name="--s3-secret")] = None
     """Secret in the namespace with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`; the default is the role of the service account."""
+
+    def __post_init__(self) -> None:
+        _check_secret_names({"--s3-secret": self.secret})
+        if self.endpoint is not None and not _URL.fullmatch(self.endpoint):
+            raise InputError(
+                f"cannot use `{without_login(on_one_line(self.endpoint))}` as an endpoint: it must be `http(s)://HOST[:PORT]` (from `--s3-endpoint`)",
+                hint="--s3-endpoint https://s3.example.org",
+            )
+        if self.region is not None and not re.fullmatch(r"[-a-z0-9]{1,63}", self.region):
+            raise InputError(
+                f"cannot use `{on_one_line(self.region)}` as a region: it must consist of a-z, 0-9 and `-` (from `--s3-region`)",
+                hint="--s3-region us-east-1",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Options(BucketOptions):
+    """Access of pods to buckets."""
 
     access: Annotated[Literal["mount", "api"], Parameter(name="--data-access")] = "mount"
     """`mount` the bucket read-only with a CSI driver, or download it through the S3 `api` into the cache of each node."""
@@ -73,18 +91,9 @@ class S3Options:
     """Secret with `key_id` and `access_key` for the Scality driver; the default is that of `--s3-secret`."""
 
     def __post_init__(self) -> None:
-        _check_names({"--data-pvc": self.claim})
-        _check_secret_names({"--s3-secret": self.secret, "--csi-secret": self.csi_secret})
-        if self.endpoint is not None and not _URL.fullmatch(self.endpoint):
-            raise InputError(
-                f"cannot use `{without_login(on_one_line(self.endpoint))}` as an endpoint: it must be `http(s)://HOST[:PORT]` (from `--s3-endpoint`)",
-                hint="--s3-endpoint https://s3.example.org",
-            )
-        if self.region is not None and not re.fullmatch(r"[-a-z0-9]{1,63}", self.region):
-            raise InputError(
-                f"cannot use `{on_one_line(self.region)}` as a region: it must consist of a-z, 0-9 and `-` (from `--s3-region`)",
-                hint="--s3-region us-east-1",
-            )
+        super().__post_init__()
+        check_object_names({"--data-pvc": self.claim})
+        _check_secret_names({"--csi-secret": self.csi_secret})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +125,7 @@ class PodOptions:
     """Patch of the pod template for fields without a flag, merged last as by `kubectl patch`: a YAML file, or inline `{spec: …}`."""
 
     def __post_init__(self) -> None:
-        _check_names({"--service-account": self.service_account})
+        check_object_names({"--service-account": self.service_account})
         given = {"--label": self.label, "--node-selector": self.node_selector, "--toleration": self.toleration}
         for flag, entries in given.items():
             check_texts(flag, entries)
@@ -163,28 +172,51 @@ class PolicyOptions:
     """Time limit of the run from its first start, including time between restarts: `90m`, `8h`. Checkpoints are kept."""
 
     def __post_init__(self) -> None:
-        labels = {"--queue": self.queue, "--queue-priority": self.queue_priority}
-        _check_names({**labels, "--volcano-queue": self.volcano_queue, "--priority-class": self.priority_class})
-        for flag, name in labels.items():
-            if name and not _LABEL_VALUE.fullmatch(name):
-                raise InputError(
-                    f"cannot use `{name}` as a name: it must be a label value of at most 63 characters (from `{flag}`)",
-                    hint=f"{flag} NAME",
-                )
-        if self.queue_priority and not self.queue:
-            raise InputError(
-                f"cannot use --queue-priority {self.queue_priority} without --queue: it is the job's priority in a queue of Kueue",
-                hint="--queue NAME; --priority-class NAME is the priority of the pods",
-            )
-        for flag, text in {"--ttl": self.ttl, "--deadline": self.deadline}.items():
-            if text is not None:
-                parse_duration(text, flag)
-        if not 0 <= self.backoff <= 100:
-            raise InputError(f"cannot use --backoff {self.backoff}: it must be 0 to 100", hint="--backoff 3")
+        check_object_names({"--volcano-queue": self.volcano_queue})
+        check_policy(self)
         if self.queue and self.volcano_queue:
             raise InputError(
                 "cannot use both --queue and --volcano-queue: a job can be in one queue only", hint="omit one of them"
             )
+
+
+class _Policy(Protocol):
+    """Queue and limits of a job of any kind."""
+
+    @property
+    def queue(self) -> str | None: ...
+    @property
+    def queue_priority(self) -> str | None: ...
+    @property
+    def priority_class(self) -> str | None: ...
+    @property
+    def ttl(self) -> str | None: ...
+    @property
+    def backoff(self) -> int: ...
+    @property
+    def deadline(self) -> str | None: ...
+
+
+def check_policy(policy: _Policy) -> None:
+    """Reject values that no job can have. Raises: InputError."""
+    labels = {"--queue": policy.queue, "--queue-priority": policy.queue_priority}
+    check_object_names({**labels, "--priority-class": policy.priority_class})
+    for flag, name in labels.items():
+        if name and not _LABEL_VALUE.fullmatch(name):
+            raise InputError(
+                f"cannot use `{name}` as a name: it must be a label value of at most 63 characters (from `{flag}`)",
+                hint=f"{flag} NAME",
+            )
+    if policy.queue_priority and not policy.queue:
+        raise InputError(
+            f"cannot use --queue-priority {policy.queue_priority} without --queue: it is the job's priority in a queue of Kueue",
+            hint="--queue NAME; --priority-class NAME is the priority of the pods",
+        )
+    for flag, text in {"--ttl": policy.ttl, "--deadline": policy.deadline}.items():
+        if text is not None:
+            parse_duration(text, flag)
+    if not 0 <= policy.backoff <= 100:
+        raise InputError(f"cannot use --backoff {policy.backoff}: it must be 0 to 100", hint="--backoff 3")
 
 
 def check_texts(flag: str, texts: Iterable[str]) -> None:
@@ -239,7 +271,8 @@ def check_object_name(flag: str, name: str) -> None:
         )
 
 
-def _check_names(given: dict[str, str | None]) -> None:
+def check_object_names(given: dict[str, str | None]) -> None:
+    """Reject texts that are no names of Kubernetes objects, by flag. Raises: InputError."""
     for flag, name in given.items():
         if name is not None:
             check_object_name(flag, name)

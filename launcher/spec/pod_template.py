@@ -13,8 +13,8 @@ from launcher.kinds import pytorchjob
 from launcher.spec import s3_volume
 from launcher.spec.accelerators import EFA_RESOURCE, mode_env
 from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, labels
-from launcher.spec.options import pair, toleration_parts
-from launcher.spec.overlay import merged
+from launcher.spec.options import pair
+from launcher.spec.pod_frame import FALLBACK, claim, framed, host_path, mebibytes, security_context, variables
 from trainer.config import to_argv
 from trainer.layout import POD_ADDRESS
 
@@ -23,8 +23,6 @@ PORT: Final = 23456
 
 GRACE_PERIOD_S: Final = 120
 """Time from SIGTERM to SIGKILL: longer than torchrun's own 30 s, in which the last checkpoint is written."""
-
-USER_ID: Final = 1000
 
 RENDEZVOUS: Final = {
     "join_timeout": 1800,  # nodes join one by one, and each may first pull the image
@@ -35,65 +33,26 @@ THREADS: Final = "OMP_NUM_THREADS"
 """Set to the CPU request: otherwise OpenMP uses all cores of the node, and another thread count changes the last bits of the
 results."""
 
-NO_SIDECAR: Final = {"sidecar.istio.io/inject": "false"}
-"""Label and annotation: a sidecar does not end by itself, so the job would not finish."""
-
-SAFE_POD: Final[Object] = {
-    "automountServiceAccountToken": False,
-    "enableServiceLinks": False,  # a Service named `master` would set MASTER_PORT
-}
-
 OWN_ENDPOINT: Final = "127.0.0.1:0"
 """Rendezvous endpoint of a single node, on a free port."""
 
 
 def pod_template(spec: JobSpec) -> Object:
     """The template of a job's pods, with the overlay."""
-    template: Object = {
-        "metadata": {"labels": all_labels(spec) | NO_SIDECAR, "annotations": dict(NO_SIDECAR)},
-        "spec": {
-            **SAFE_POD,
-            "terminationGracePeriodSeconds": GRACE_PERIOD_S,
-            **_pod_options(spec),
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": USER_ID,
-                "runAsGroup": USER_ID,
-                "fsGroup": USER_ID,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [_container(spec)],
-            "volumes": [volume for volume, _ in _volumes(spec)],
-        },
-    }
-    patched = merged(template, spec.pod.overlay.patch) if spec.pod.overlay else template
-    for container in patched["spec"]["containers"]:
-        if container["name"] == pytorchjob.container:  # its name in overlays, whatever the job's kind
-            container["name"] = spec.kind.container
-    return patched
-
-
-def _pod_options(spec: JobSpec) -> Object:
-    pod = spec.pod
-    fields: Object = {
-        "serviceAccountName": pod.service_account,
-        "imagePullSecrets": [{"name": name} for name in dict.fromkeys(pod.image_pull_secret)],
-        "nodeSelector": dict(pair(entry) for entry in pod.node_selector),
-        "tolerations": [_toleration(entry) for entry in pod.toleration],
-        "priorityClassName": spec.policy.priority_class,
-    }
-    return {key: value for key, value in fields.items() if value}
-
-
-def _toleration(entry: str) -> Object:
-    key, value, effect = toleration_parts(entry)
-    toleration = {"key": key} | ({"operator": "Exists"} if value is None else {"operator": "Equal", "value": value})
-    return toleration | ({"effect": effect} if effect else {})
+    return framed(
+        spec.pod,
+        container=_container(spec),
+        volumes=[volume for volume, _ in _volumes(spec)],
+        labels=all_labels(spec),
+        priority_class=spec.policy.priority_class,
+        grace_period_s=GRACE_PERIOD_S,
+        container_name=spec.kind.container,
+    )
 
 
 def container_of(template: Object) -> Object:
     """The trainer's container in a pod template."""
-    names = {kind.container for kind in kinds.KINDS}
+    names = {kind.container for kind in kinds.TRAINING}
     containers: list[Object] = template["spec"]["containers"]
     return next(each for each in containers if each["name"] in names)
 
@@ -103,13 +62,11 @@ def shared_container(name: str) -> Object:
     return {
         "name": name,
         "ports": [{"name": PORT_NAME, "containerPort": PORT}],
-        # If the entrypoint writes no message, as when it is killed, the last lines of the log are in the pod's status (docs/decisions/0027).
-        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "terminationMessagePolicy": FALLBACK,
     }
 
 
 def _container(spec: JobSpec) -> Object:
-    sources = [{"secretRef": {"name": entry}} for entry in spec.pod.env_from_secret if "=" not in entry]
     shared = shared_container(pytorchjob.container)
     return {
         "name": shared["name"],
@@ -117,16 +74,10 @@ def _container(spec: JobSpec) -> Object:
         "command": ["python", "-m", "trainer.runtime.entrypoint"],
         "args": _args(spec),
         "ports": shared["ports"],
-        # Each name once, as the API server requires (strategic merge key); the user's value has precedence.
-        "env": list({entry["name"]: entry for entry in _environment(spec)}.values()),
-        **({"envFrom": sources} if sources else {}),
+        **variables(spec.pod, _environment(spec)),
         "resources": _resources(spec),
         "terminationMessagePolicy": shared["terminationMessagePolicy"],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": spec.hardware.read_only_root,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": security_context(read_only_root=spec.hardware.read_only_root),
         "volumeMounts": [mount for _, mount in _volumes(spec)],
     }
 
@@ -138,25 +89,19 @@ def _args(spec: JobSpec) -> list[str]:
 
 
 def _environment(spec: JobSpec) -> Iterator[Object]:
-    """Variables of the launcher, then of the buckets, then of the user; later ones have precedence."""
-    variables = {"HOME": "/tmp"} | dict(mode_env(spec.mode)) | dict(spec.hardware.env)  # noqa: S108 - the pod's own; programs keep caches there
+    """Variables of the launcher, then of the buckets."""
+    values = {"HOME": "/tmp"} | dict(mode_env(spec.mode)) | dict(spec.hardware.env)  # noqa: S108 - the pod's own; programs keep caches there
     if spec.nodes > 1:
-        variables |= spec.hardware.multi_node_env
+        values |= spec.hardware.multi_node_env
     if spec.nodes > 1 and spec.kind.api == "pytorchjob":  # Trainer sets these itself, and refuses ours
-        variables |= {"PET_NNODES": spec.elastic or str(spec.nodes), "PET_NPROC_PER_NODE": str(spec.per_node)}
+        values |= {"PET_NNODES": spec.elastic or str(spec.nodes), "PET_NPROC_PER_NODE": str(spec.per_node)}
     if spec.adapters:
-        variables |= spec.adapters.env
-    variables |= _rendezvous(spec)
-    variables[THREADS] = str(max(1, spec.hardware.cpu_milli // 1000))
-    yield from ({"name": name, "value": value} for name, value in variables.items())
+        values |= spec.adapters.env
+    values |= _rendezvous(spec)
+    values[THREADS] = str(max(1, spec.hardware.cpu_milli // 1000))
+    yield from ({"name": name, "value": value} for name, value in values.items())
     yield {"name": POD_ADDRESS, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
     yield from s3_volume.environment(spec)
-    yield from ({"name": name, "value": value} for name, value in map(pair, spec.pod.env))
-    for entry in spec.pod.env_from_secret:
-        name, source = pair(entry)
-        if source:
-            secret, _, key = source.partition(":")
-            yield {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
 
 
 def _rendezvous(spec: JobSpec) -> dict[str, str]:
@@ -184,10 +129,10 @@ def _resources(spec: JobSpec) -> Object:
     """Requests and limits; the API server requires equal values for extended resources and huge pages."""
     row = spec.hardware
     memory_mib = row.memory_of_mib.get(spec.train.model, row.memory_mib)
-    both: Object = {"memory": _mebibytes(memory_mib * spec.per_node)}
+    both: Object = {"memory": mebibytes(memory_mib * spec.per_node)}
     pages_mib = (row.hugepages_mib or 0) * spec.per_node + (spec.adapters.hugepages_mib if spec.adapters else 0)
     if pages_mib:
-        both["hugepages-2Mi"] = _mebibytes(pages_mib)
+        both["hugepages-2Mi"] = mebibytes(pages_mib)
     if row.resource:
         both[row.resource] = spec.per_node
     if spec.adapters:
@@ -199,30 +144,18 @@ def _cores(milli: int) -> str:
     return f"{milli}m" if milli % 1000 else f"{milli // 1000}"
 
 
-def _mebibytes(mib: int) -> str:
-    return f"{mib}Mi" if mib % 1024 else f"{mib // 1024}Gi"
-
-
 def _volumes(spec: JobSpec) -> Iterator[tuple[Object, Object]]:
     """Volumes of the pod with their mounts."""
-    shm: Object = {"medium": "Memory", "sizeLimit": _mebibytes(spec.hardware.shm_mib * spec.per_node)}
+    shm: Object = {"medium": "Memory", "sizeLimit": mebibytes(spec.hardware.shm_mib * spec.per_node)}
     yield {"name": "shm", "emptyDir": shm}, {"name": "shm", "mountPath": "/dev/shm"}  # noqa: S108 - the pod's own
     for name, path in (("cache", CACHE_MOUNT), ("tmp", "/tmp")):  # noqa: S108 - as above
         yield {"name": name, "emptyDir": {}}, {"name": name, "mountPath": path}
     if not spec.reads_bucket:
         on_claim = spec.mounts_bucket or spec.s3.claim is not None
-        data = _claim(spec) if on_claim else _host_path(spec.data)
+        data = claim(s3_volume.claim_name(spec)) if on_claim else host_path(spec.data)
         yield {"name": "data"} | data, {"name": "data", "mountPath": DATA_MOUNT, "readOnly": True}
     if not spec.output_at.is_bucket:
-        yield {"name": "output"} | _host_path(spec.output), {"name": "output", "mountPath": OUTPUT_MOUNT}
-
-
-def _host_path(path: str) -> Object:
-    return {"hostPath": {"path": path, "type": "Directory"}}
-
-
-def _claim(spec: JobSpec) -> Object:
-    return {"persistentVolumeClaim": {"claimName": s3_volume.claim_name(spec), "readOnly": True}}
+        yield {"name": "output"} | host_path(spec.output), {"name": "output", "mountPath": OUTPUT_MOUNT}
 
 
 def all_labels(spec: JobSpec) -> dict[str, str]:

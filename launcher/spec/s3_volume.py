@@ -5,6 +5,7 @@ from typing import Final
 
 from launcher.cluster.resources import Object
 from launcher.spec.job import JobSpec, labels
+from launcher.spec.options import BucketOptions
 from trainer.location import Location
 
 VOLUME_NAME_LENGTH: Final = 63
@@ -18,15 +19,19 @@ KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 def environment(spec: JobSpec) -> Iterator[Object]:
     """Environment variables for S3, if the trainer uses buckets; access keys are references to their Secret."""
-    if not (spec.output_at.is_bucket or spec.reads_bucket or Location(spec.train.weights).is_bucket):
-        return
-    if spec.s3.endpoint:
-        yield {"name": "AWS_ENDPOINT_URL", "value": spec.s3.endpoint}
-    if spec.s3.region:
-        yield from ({"name": name, "value": spec.s3.region} for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
-    if spec.s3.secret:
+    if spec.output_at.is_bucket or spec.reads_bucket or Location(spec.train.weights).is_bucket:
+        yield from variables(spec.s3)
+
+
+def variables(s3: BucketOptions) -> Iterator[Object]:
+    """Environment variables of S3 clients."""
+    if s3.endpoint:
+        yield {"name": "AWS_ENDPOINT_URL", "value": s3.endpoint}
+    if s3.region:
+        yield from ({"name": name, "value": s3.region} for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
+    if s3.secret:
         for key in KEYS:
-            yield {"name": key, "valueFrom": {"secretKeyRef": {"name": spec.s3.secret, "key": key}}}
+            yield {"name": key, "valueFrom": {"secretKeyRef": {"name": s3.secret, "key": key}}}
 
 
 def claim_name(spec: JobSpec) -> str:

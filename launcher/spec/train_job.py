@@ -12,7 +12,8 @@ from launcher.cluster.resources import RUNTIMES, Object
 from launcher.kinds import trainjob
 from launcher.spec.job import JobSpec, labels
 from launcher.spec.metadata import metadata
-from launcher.spec.pod_template import NO_SIDECAR, SAFE_POD, container_of, pod_template, shared_container
+from launcher.spec.pod_frame import NO_SIDECAR, SAFE_POD
+from launcher.spec.pod_template import container_of, pod_template, shared_container
 from trainer.config import parse_duration
 from trainer.errors import InputError
 

@@ -45,7 +45,7 @@ RANK_0: Final = "[rank 0] "
 """Prefix of the lines that report progress. Source: trainer/runtime/console.py."""
 
 _PROGRESS_WORDS: Final = (
-    *("epoch", "decoding", "downloading"),
+    *("epoch", "decoding", "downloading", "preparing"),
     *("checking the image files", "verifying the decoded images", "computing features", "evaluating "),
 )
 """Of the lines that the trainer's steps write: training, and those before and after it."""
@@ -235,7 +235,12 @@ def progress(cluster: Cluster, snapshot: Snapshot) -> str:
         if pod.get("status", {}).get("phase") not in {"Running", "Succeeded"}:
             continue
         lines = _tail(cluster, pod)
-        reports = [line.partition(RANK_0)[2].strip() for line in lines if RANK_0 in line and _is_progress(line)]
+        prefix = RANK_0 if kinds.of(snapshot.job) in kinds.TRAINING else ""
+        reports = [
+            line.partition(prefix)[2].strip() if prefix else line
+            for line in lines
+            if prefix in line and _is_progress(line)
+        ]
         if reports or not lines:  # if one log can't be read, the others can't either
             return reports[-1] if reports else ""
     return ""

@@ -147,6 +147,21 @@ def test_job_that_kueue_would_not_hold_is_refused_before_it_is_created(kueue, qu
         assert "TrainJob: Kueue manages TrainJobs, but not PyTorchJobs (from `--api auto`)" in chosen
 
 
+def test_prepare_job_waits_in_its_queue_and_runs_when_it_fits(queues, stored, bucket, phantoms):
+    """Kueue manages Jobs as it ships: it suspends one when it is created."""
+    overlay = "{spec: {containers: [{name: pytorch, resources: {requests: {cpu: 250m, memory: 256Mi}}}]}}"
+    flags = ["--data", phantoms, "--out", f"s3://{bucket.name}/queued", "--cpus", "1", "--overlay", overlay]
+    stored.launcher("prepare", *flags, "--pods", "3", "--name", "too-large", "--queue", RESEARCH)
+    wait_until("it is reported", lambda: diagnosis(stored, "too-large").get("code") == "queue-too-small")
+    assert "it asks for 750m cpu, 250m too many" in diagnosis(stored, "too-large")["sentence"]
+    assert stored.objects("pods", "-l", "batch.kubernetes.io/job-name=too-large") == []
+    stored.launcher("delete", "too-large", "-y")
+    stored.launcher("prepare", *flags, "--pods", "2", "--name", "fits", "--queue", RESEARCH)
+    assert stored.launcher("wait", "fits", "--timeout", "300s").stdout == "Succeeded\n"
+    assert (bucket.folder / bucket.name / "queued/manifest.json").is_file()
+    stored.launcher("delete", "fits", "-y")
+
+
 @pytest.fixture(scope="module")
 def unbroken(both_kinds, stored, bucket, phantoms):
     """What the run comes to when it waits for nobody."""

@@ -174,7 +174,7 @@ def _try_image(bench: Bench, dice: Dice) -> bool:
 
 def _read_image(path: Path, dice: Dice) -> bool:
     from trainer.data.decode import BadImageError, open_xray
-    from trainer.data.records import Geometry, to_gray_square
+    from trainer.data.packs.records import Geometry, to_gray_square
 
     fit = dice.choice(("crop", "pad", "squash"))
 
@@ -487,8 +487,9 @@ def _try_weights(bench: Bench, dice: Dice) -> bool:
 
 def _try_packs(bench: Bench, dice: Dice) -> bool:
     """A pack of decoded images: what is opened is, to the pixel, what was written."""
-    from trainer.data.pack import DamagedPackError, open_pack
-    from trainer.data.records import Geometry
+    from trainer.data.packs.damage import DamagedPackError
+    from trainer.data.packs.records import Geometry
+    from trainer.data.packs.verify import open_pack
 
     (seed,) = (path for path in (bench.corpus / "cache/packs").iterdir() if not path.name.startswith("."))
     folder = bench.work / seed.name

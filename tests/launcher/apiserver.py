@@ -50,6 +50,7 @@ from launcher.cluster.resources import (
 SERVED = (
     *(
         PYTORCH_JOBS,
+        BATCH_JOBS,
         CONFIG_MAPS,
         PODS,
         SERVICES,

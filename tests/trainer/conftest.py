@@ -131,7 +131,7 @@ def classify(two_classes, tmp_path, tmp_path_factory):
 @pytest.fixture
 def make_trained():
     """A trained model around a network: nothing is known of where it is from."""
-    from trainer.data.records import Geometry
+    from trainer.data.packs.records import Geometry
     from trainer.models.load import LoadedModel
 
     def make(network, **known):

@@ -5,6 +5,7 @@ Labels are read before images, as they are cheap to check. All workers call thes
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,20 @@ from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
 from trainer.data.locate import locate_images
 from trainer.data.locks import locked
-from trainer.data.pack import DamagedPackError, Pack, attach, open_pack, pack_key, write_measured
-from trainer.data.packing import build
-from trainer.data.records import Geometry
+from trainer.data.packs import staging
+from trainer.data.packs.building import build
+from trainer.data.packs.damage import DamagedPackError
+from trainer.data.packs.index import write_measured
+from trainer.data.packs.key import pack_key
+from trainer.data.packs.open_prepared import attach_prepared, checked_geometry, open_prepared
+from trainer.data.packs.reading import Pack
+from trainer.data.packs.records import Geometry
+from trainer.data.packs.verify import attach, open_pack
 from trainer.errors import InputError, listing
 from trainer.label_choices import AS_READ, LabelChoices
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
-from trainer.runtime.progress import USUALLY_FEW
+from trainer.runtime.progress import BYTES, USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Shown, Watchdog
 from trainer.storage.waiting import Waiting
 
@@ -52,19 +59,35 @@ class Place:
 
 
 def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
-    """Download a data set from a bucket to this node; called by the first worker of each node."""
-    if "://" in place.data:
-        waiting = _waiting(reporter, watchdog, "another process is downloading the data set")
+    """Copy a data set to this node where it is in a bucket, or prepared and on a mount; called by the first worker of each node.
+
+    Raises: InputError, also before anything is copied where the cache has no room; DamagedError; RemoteError.
+    """
+    waiting = _waiting(reporter, watchdog, "another process is downloading the data set")
+    if staging.is_staged(place.data):
+        shown: Shown = partial(reporter.progress, unit=BYTES)
+        staging.stage(
+            place.data, place.cache, lambda size: watchdog.progress(shown, "fetching the prepared set", size), waiting
+        )
+    elif "://" in place.data:
+        staging.forget(place.data, place.cache)
         fetch(
             place.data, place.cache, lambda files: watchdog.progress(reporter.progress, "downloading", files), waiting
         )
-        watchdog.pause()
+    watchdog.pause()
+
+
+def folder_on_node(place: Place) -> Path:
+    """The directory of the data set on this node, once `fetched` has returned on it."""
+    staged = staging.staged_folder(place.data, place.cache)
+    if staged is not None and ("://" in place.data or staging.is_staged(place.data)):
+        return staged
+    return folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
 
 
 def labelled(place: Place, kept_split: Mapping[str, str] | None = None) -> Source:
     """The labels of all images in a split; `kept_split` as in `read_labels`. Raises: InputError."""
-    folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
-    source = labels_of(folder, place, kept_split)
+    source = labels_of(folder_on_node(place), place, kept_split)
     return replace(source, table=source.table.used())
 
 
@@ -87,6 +110,8 @@ def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter
     Its geometry has the gray range: the place's, otherwise the requested one, for which images that use few of 16 bits
     are decoded again. Raises: InputError, also as `gray_range.resolved`.
     """
+    if source.placement == "records":
+        return _of_prepared_set(place, source, group, reporter, watchdog)
     if place.geometry.gray_bits is not None:
         return _decoded(place, source, group, reporter, watchdog)
     first = _with_bits(place, gray_range.preliminary(place.gray_range))
@@ -97,6 +122,24 @@ def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter
         reporter.line(f"16-bit images use {bits} bits: 0 to {2**chosen.geometry.bits - 1:,} are black to white")
         return _decoded(chosen, source, group, reporter, watchdog)
     return replace(pack, index=replace(pack.index, geometry=chosen.geometry))
+
+
+def _of_prepared_set(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
+    """The records of a prepared set, verified by one worker of each node, and read where they are."""
+    folder, names = source.root, source.table.images
+    bits = place.geometry.gray_bits
+    requested = replace(place.geometry, gray_bits=gray_range.preliminary(place.gray_range) if bits is None else bits)
+
+    def verify() -> None:
+        checked_geometry(folder, requested)
+        with watchdog.progress(_brief(reporter), "verifying the prepared set", len(names)) as advance:
+            open_prepared(folder, names, progress=lambda done: advance(done, ""))
+
+    group.on_local_rank0(verify)
+    pack = group.all_or_raise(lambda: attach_prepared(folder, names))
+    if group.world.is_rank0:
+        note_turned(pack, reporter)
+    return replace(pack, index=replace(pack.index, geometry=checked_geometry(folder, requested)))
 
 
 def _with_bits(place: Place, bits: int | None) -> Place:

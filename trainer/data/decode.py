@@ -4,10 +4,11 @@ EXIF orientation is ignored, in training, prediction and explanation alike: pixe
 results are compared. `is_turned` tells for which images a viewer shows something else.
 """
 
+import io
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, cast
@@ -63,6 +64,17 @@ class Decoded:
     """Whether Pillow has reduced a 16-bit colour image to the upper eight bits."""
 
 
+@dataclass(frozen=True)
+class ImageBytes:
+    """An image file in memory, such as a member of an archive."""
+
+    name: str
+    content: bytes
+
+
+ImageSource = Path | ImageBytes
+
+
 def open_gray(path: Path, bits: int = FULL_BITS) -> Image.Image:
     """The image in 8-bit gray, whatever its mode; in 16-bit gray, these bits are black to white.
 
@@ -72,10 +84,10 @@ def open_gray(path: Path, bits: int = FULL_BITS) -> Image.Image:
     return gray_and_greatest(path, bits)[0]
 
 
-def gray_and_greatest(path: Path, bits: int = FULL_BITS) -> tuple[Image.Image, int | None]:
+def gray_and_greatest(source: ImageSource, bits: int = FULL_BITS) -> tuple[Image.Image, int | None]:
     """`open_gray`, and the greatest value of a 16-bit image; None for all others. Raises: as `open_gray`."""
     with ExitStack() as held:
-        decoded = _opened(path, held, bits)
+        decoded = _opened(source, held, bits)
         return _to_gray(decoded, bits), decoded.greatest
 
 
@@ -140,15 +152,14 @@ def _checked_xray(decoded: Decoded, bits: int) -> Image.Image:
     return gray
 
 
-def _opened(path: Path, held: ExitStack, bits: int) -> Decoded:
+def _opened(source: ImageSource, held: ExitStack, bits: int) -> Decoded:
     """The decoded image in its own mode, of DICOM in 8 bits. A large image holds the lock on large images until `held` ends."""
-    with open_regular(path) as file:
-        size_bytes = os.fstat(file.fileno()).st_size
+    with _file_of(source) as (file, size_bytes):
         if size_bytes > IMAGE_FILE_BYTES:
             raise BadImageError(f"its file has {in_words(size_bytes)}, at most {in_words(IMAGE_FILE_BYTES)} are read")
         head = file.read(DICOM_HEAD_BYTES)
         file.seek(0)
-        if is_dicom(path.name, head):
+        if is_dicom(source.name, head):
             held.enter_context(_one_large)  # the size is in the header, and DICOM files are read one at a time anyway
             return Decoded(*read_dicom(file, bits))
         try:
@@ -163,6 +174,16 @@ def _opened(path: Path, held: ExitStack, bits: int) -> Decoded:
             if isinstance(problem, OSError) and problem.errno is not None:  # disk, mount or permissions, not the image
                 raise
             raise BadImageError(f"it can't be decoded: {str(problem) or type(problem).__name__}") from problem
+
+
+@contextmanager
+def _file_of(source: ImageSource) -> Iterator[tuple[BinaryIO, int]]:
+    """The open file and its size. Raises: OSError."""
+    if isinstance(source, ImageBytes):
+        yield io.BytesIO(source.content), len(source.content)
+        return
+    with open_regular(source) as file:
+        yield file, os.fstat(file.fileno()).st_size
 
 
 def _decoded(file: BinaryIO, held: ExitStack) -> Decoded:

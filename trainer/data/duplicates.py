@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.labels import LabelTable
-from trainer.data.pack import Pack
-from trainer.data.records import Gray
+from trainer.data.packs.reading import Pack
+from trainer.data.packs.records import Gray
 
 Group = dict[str, str]
 """Split of each of the images that are equal, by name."""

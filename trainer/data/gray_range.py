@@ -15,7 +15,7 @@ from trainer.data.bad_image import BadImageError
 from trainer.data.decode import gray_and_greatest, may_use_fewer_bits
 from trainer.data.dicom import FULL_BITS
 from trainer.data.image_files import ImageFile
-from trainer.data.records import Geometry
+from trainer.data.packs.records import Geometry
 from trainer.errors import InputError
 from trainer.runtime.console import Reporter
 from trainer.runtime.progress import USUALLY_FEW

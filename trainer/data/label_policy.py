@@ -38,6 +38,8 @@ class LayoutDefaults:
     """A word of `POLICIES`; None for a layout without uncertain labels."""
     blank: str | None = None
     """`zeros` or `ignore`; None for a layout without blank labels."""
+    is_prepared: bool = False
+    """Whether the labels are those of a prepared set, which was read in this layout when it was prepared."""
 
 
 @dataclass(frozen=True)
@@ -63,28 +65,31 @@ def resolved(
 
     Raises: InputError for choices that do not fit the data set.
     """
-    _check_layout(choices, defaults)
+    check_layout(choices, defaults)
     inherited = LabelChoices() if of_run is None else _fitting(of_run, raw, defaults)
     both = choices.over(inherited)
     rows_N, projection = _projected(raw, both)
     table = raw if len(rows_N) == len(raw) else _rows_of(raw, rows_N)
     whole = _renamed(table, both)
     table = _chosen(whole, both)
-    labels_NK = table.labels_NK.copy()
-    uncertain = _decided(labels_NK, labels_NK == UNCERTAIN, table.findings, _uncertain(choices, inherited, defaults))
-    blank_NK = np.isnan(table.labels_NK)
-    blank = _decided(labels_NK, blank_NK, table.findings, _blank(choices, inherited, defaults))
     _check_findings(choices, table.findings)
-    whole_policy: LabelPolicy = {
+    raw_NK, labels_NK = table.labels_NK, table.labels_NK.copy()
+    uncertain, blank = _uncertain(choices, inherited, defaults), _blank(choices, inherited, defaults)
+    policy: LabelPolicy = {
         "renamed": {new: list(old) for new, old in both.renamed().items()},
         "not_used": [name for name in whole.findings if name not in table.findings],
-        "uncertain": uncertain,
-        "blank": blank,
-        "soft": _counted((table.labels_NK > 0) & (table.labels_NK < 1), table.findings),
+        "uncertain": _decided(labels_NK, raw_NK == UNCERTAIN, table.findings, uncertain),
+        "blank": _decided(labels_NK, np.isnan(raw_NK), table.findings, blank),
+        "soft": _counted((raw_NK > 0) & (raw_NK < 1), table.findings),
         "projection": projection,
     }
-    policy = cast("LabelPolicy", {key: value for key, value in whole_policy.items() if value})
-    return Resolved(replace(table, labels_NK=labels_NK), rows_N, policy)
+    stated = cast("LabelPolicy", {key: value for key, value in policy.items() if value})
+    return Resolved(replace(table, labels_NK=labels_NK), rows_N, stated)
+
+
+def unresolved(raw: LabelTable) -> Resolved:
+    """The labels as the layout reads them, undecided."""
+    return Resolved(raw, np.arange(len(raw), dtype=np.int64), {})
 
 
 def joined(labels_NJ: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -112,10 +117,15 @@ def _rows_of(table: LabelTable, rows_N: NDArray[np.int64]) -> LabelTable:
     )
 
 
-def _check_layout(choices: LabelChoices, defaults: LayoutDefaults) -> None:
+def check_layout(choices: LabelChoices, defaults: LayoutDefaults) -> None:
     """Refuse choices that this layout would ignore."""
     layout = f"layout {defaults.layout}"
     for name, only in _ONLY.items():
+        if name in choices.given() and defaults.is_prepared:
+            raise InputError(
+                f"cannot use {flag_of(name)}: this choice was made when the data set was prepared",
+                hint=f"remove {flag_of(name)}, or prepare the data set again with it",
+            )
         if name in choices.given() and defaults.layout != only:
             raise _unfit(flag_of(name), f"only layout {only} has it, not {defaults.layout}")
     if choices.uncertain and defaults.uncertain is None:
@@ -296,6 +306,15 @@ def policy_notes(policy: LabelPolicy) -> list[str]:
         *_soft_notes(policy.get("soft", {})),
         *_projection_notes(policy.get("projection", {})),
     ]
+
+
+def policy_summary(policy: LabelPolicy) -> str:
+    """How uncertain and blank labels are used, in a few words; empty where there are none."""
+    parts = []
+    for kind, used in (("uncertain", policy.get("uncertain", {})), ("blank", policy.get("blank", {}))):
+        ways = dict.fromkeys(f"{labels['used_as']} ({labels['origin']})" for labels in used.values())
+        parts += [f"{kind} labels: {', '.join(ways)}"] if ways else []
+    return "; ".join(parts)
 
 
 def _finding_notes(policy: LabelPolicy) -> Iterator[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.data.pack import Pack
+from trainer.data.packs.reading import Pack
 from trainer.devices import Device
 
 Rows = NDArray[np.int64]

@@ -19,6 +19,7 @@ PLACES: Final[dict[Placement, str]] = {
     "images": "images must be in images/ or images_001/, images_002/ … of the data set, at any depth",
     "paths": "images must be where the table says, below the data set's directory",
     "anywhere": "images must be below the data set's directory, each once, at any depth",
+    "records": "a prepared set holds records, and no image files; give the data set that it was prepared from",
     "stems": f"images must be below the data set's directory, each once, named as in the table with {', '.join(IMAGE_SUFFIXES)}",
 }
 """Where images must be, for a hint."""
@@ -31,6 +32,7 @@ def locate_images(source: Source) -> list[Path]:
     """
     if source.layout == "folders":
         return [source.root / name for name in source.table.images]  # an absent one is named when it is looked up
+    _refuse_records(source)
     default = source.root if source.placement == "paths" else source.root / "images"
     places, used = _places(source), _used(source)
     absent = [name for name in used if name not in places]
@@ -46,8 +48,22 @@ def locate_images(source: Source) -> list[Path]:
     return [places[name][0] if name in places else default / name for name in source.table.images]
 
 
+def found_images(source: Source) -> dict[str, Path]:
+    """Path of each image that has a file, in table order. Raises: InputError for those that have several."""
+    places = _places(source)
+    several = [f"{name}: {' and '.join(map(str, paths))}" for name, paths in places.items() if len(paths) > 1]
+    if several:
+        raise InputError(
+            f"cannot find the images of `{source.root}`: {len(several)} are there more than once{listing(several)}",
+            hint=PLACES[source.placement],
+        )
+    return {name: places[name][0] for name in source.table.images if name in places}
+
+
 def missing_images(source: Source) -> list[str]:
-    """Names of the images in a split that have no file, in table order."""
+    """Names of the images in a split that have no file, in table order; none of a prepared set, which has their records."""
+    if source.placement == "records":
+        return []
     places = _places(source)
     return [name for name in _used(source) if name not in places]
 
@@ -73,6 +89,14 @@ def absent_from(source: Source, keys: Sequence[str]) -> list[str]:
 def _is_meant(names: Names, name: str) -> bool:
     """Whether one of the names may be that of this image; those in NIH's form are unique without their folders."""
     return bool(names.agreeing(name)) or (bool(nih_patient(name)) and bool(names.same_file(name)))
+
+
+def _refuse_records(source: Source) -> None:
+    if source.placement == "records":
+        raise InputError(
+            f"cannot find the images of `{source.root}`: it is a prepared set, which holds records and no image files",
+            hint="give the data set that it was prepared from",
+        )
 
 
 def _is_dangling(path: Path) -> bool:

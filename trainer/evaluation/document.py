@@ -419,6 +419,11 @@ def known_images(evaluation: "Evaluation", finding: Finding) -> int:
     return finding.get("known", evaluation["data"]["images"])
 
 
+def shown_prevalence(evaluation: "Evaluation", finding: Finding) -> float | None:
+    """Share of positives among the known labels; None without any."""
+    return finding["prevalence"] if known_images(evaluation, finding) else None
+
+
 def has_unknown(evaluation: "Evaluation") -> bool:
     """Whether a label of an evaluated image is unknown."""
     images = evaluation["data"]["images"]

@@ -103,6 +103,7 @@ def evaluate_file(request: FileRequest) -> Evaluation:
         edition=labels.edition,
         mined=_mined(labels, rows_N, selected.findings, renamed),
         cohort=cohort_part(part, labels.table, rows_N, labels.metadata, is_public=labels.is_public),
+        label_policy=labels.policy,
         notes=(
             UNKNOWN_TRAINING,
             *labels.notes,

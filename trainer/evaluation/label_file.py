@@ -1,7 +1,7 @@
 """Ground-truth labels from a data set's directory or from one file; images are not needed."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from trainer.evaluation.edition import edition
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.origin import origin_of
 from trainer.evaluation.rename import FLAG
+from trainer.formats.documents import LabelPolicy
 from trainer.label_choices import AS_READ, LabelChoices
 
 
@@ -41,6 +42,8 @@ class Labels:
     """Columns of readers in the file."""
     is_public: bool = False
     """Whether images and labels are of a recognised public data set, or phantoms."""
+    policy: LabelPolicy = field(default_factory=LabelPolicy)
+    """What was done to the labels."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -99,6 +102,7 @@ def read(
         edition=edition_of(source),
         readers=_readers(source),
         is_public=origin_of(source) is not None,
+        policy=source.policy,
         notes=tuple(policy_notes(source.policy)),
     )
     if not labels.readers:
@@ -118,6 +122,7 @@ def _of_directory(source: Source) -> Labels:
         edition=edition_of(source),
         readers=_readers(source),
         is_public=origin_of(source) is not None,
+        policy=source.policy,
         notes=caveats(source),
     )
 

@@ -27,6 +27,7 @@ from trainer.evaluation.document import (
     has_unknown,
     known_images,
     rows_of_classes,
+    shown_prevalence,
     unit_of,
 )
 from trainer.evaluation.operating import RULE_TITLES, RULES
@@ -84,7 +85,7 @@ def _scores(evaluation: Evaluation) -> str:
         [
             finding["name"],
             f"{finding['positives']:,}{f'/{known_images(evaluation, finding):,}' if has_n else ''}",
-            f"{100 * finding['prevalence']:.2f} %",
+            "-" if (share := shown_prevalence(evaluation, finding)) is None else f"{100 * share:.2f} %",
             in_brackets(finding["auroc"]),
             in_brackets(finding["auprc"]),
         ]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainer.data.augment import evaluation_view
 from trainer.data.decode import BadImageError, open_xray, why_not
 from trainer.data.image_files import ImageFile
-from trainer.data.records import to_square
+from trainer.data.packs.records import to_square
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability

@@ -20,8 +20,9 @@ from trainer.data.augment import center_boxes, cut, normalise
 from trainer.data.decode import BadImageError, why_not
 from trainer.data.layouts import Source, read_labels
 from trainer.data.locate import locate_images
+from trainer.data.packs.open_prepared import checked_geometry, open_prepared
+from trainer.data.packs.records import Geometry, to_gray_square
 from trainer.data.public import public_name
-from trainer.data.records import Geometry, to_gray_square
 from trainer.errors import InputError, listing
 from trainer.evaluation import predictions
 from trainer.evaluation.calibration import Calibrator
@@ -163,7 +164,7 @@ def of_run(run: str, record: Mapping[str, Any], *, data: str | None) -> tuple[Pi
             hint="set --data to the data set of the run",
         )
     rows_N = np.array([row_of[name] for name in names], np.int64)
-    paths = locate_images(source)
+    paths = [] if source.placement == "records" else locate_images(source)
     with tempfile.TemporaryDirectory() as cache:
         trained = load_model(run, cache=Path(cache))
     return make(
@@ -173,7 +174,9 @@ def of_run(run: str, record: Mapping[str, Any], *, data: str | None) -> tuple[Pi
         labels_NK=source.table.labels_NK[rows_N],
         findings=trained.findings,
         classes=trained.loss == "cross_entropy",
-        record_of=lambda position: _record(paths[rows_N[position]], trained.geometry),
+        record_of=_of_prepared_set(source, trained.geometry, rows_N)
+        if source.placement == "records"
+        else lambda position: _record(paths[rows_N[position]], trained.geometry),
         crop_px=trained.crop_px,
         calibrator=trained.calibrator,
     )
@@ -217,6 +220,20 @@ def _predictions(run: str, findings: Sequence[str]) -> tuple[list[str], NDArray[
         probabilities_NK = np.clip(stored.probabilities_NK, 1e-7, 1 - 1e-7)  # 0 and 1 have no finite log-odds
         return list(stored.images), np.log(probabilities_NK) - np.log1p(-probabilities_NK)
     raise InputError(f"cannot show errors of `{run}`: it has no predictions", hint="wait for the end of the run")
+
+
+def _of_prepared_set(source: Source, geometry: Geometry, rows_N: NDArray[np.int64]) -> Callable[[int], Gray]:
+    """The record at each position of the rows. Raises: InputError where the set was prepared otherwise than the model needs."""
+    checked_geometry(source.root, geometry)
+    pack = open_prepared(source.root, source.table.images)
+
+    def record(position: int) -> Gray:
+        record_1SS: Gray = np.empty((1, geometry.side, geometry.side), np.uint8)
+        pack.gather(rows_N[position : position + 1], record_1SS)
+        record_SS: Gray = record_1SS[0]
+        return record_SS
+
+    return record
 
 
 def _record(path: Path, geometry: Geometry) -> Gray:

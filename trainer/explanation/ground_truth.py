@@ -4,12 +4,13 @@ Shapes: T boxes of one finding on one image.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.finding_names import matching
 from trainer.data.image_files import ImageFile
 from trainer.data.patients import patient_in_name
 from trainer.errors import InputError, listing
@@ -61,10 +62,12 @@ def matched(
 ) -> Drawn:
     """The boxes on these images, of the findings `only`, by default of all the model's findings.
 
-    Images are matched by file name without suffix: copies in other formats have the same name.
+    Images are matched by file name without suffix: copies in other formats have the same name. Findings are those of the
+    model under their names in other sets; boxes of several are joined where the model has them as one.
 
     Raises: InputError when there is none, or when two images with a box have the same name.
     """
+    drawn, renamed = _named_as(drawn, findings)
     requested = {findings[number] for number in only} or set(findings)
     usable = [box for box in drawn if box.finding in requested]
     if not usable:
@@ -91,7 +94,17 @@ def matched(
     }
     unknown = sorted({box.finding for box in drawn} - set(findings))
     notes = [f"boxes of {', '.join(unknown)} are skipped: the model has no such findings"] if unknown else []
+    if renamed:
+        notes.append(f"boxes of {', '.join(f'{old} are those of {new}' for old, new in renamed.items())}")
     return Drawn(boxes, len(drawn), notes, in_pixels=any(box.in_pixels for box in usable))
+
+
+def _named_as(drawn: Sequence[DrawnBox], findings: Sequence[str]) -> tuple[list[DrawnBox], dict[str, str]]:
+    """The boxes under the model's names of their findings, and these names by those of the list where they differ."""
+    found = matching(findings, list(dict.fromkeys(box.finding for box in drawn)))
+    outputs = {label: match.outputs[0] for match in found.matches if len(match.outputs) == 1 for label in match.labels}
+    renamed = {label: output for label, output in outputs.items() if label != output}
+    return [replace(box, finding=renamed.get(box.finding, box.finding)) for box in drawn], renamed
 
 
 def _by_name(files: Sequence[ImageFile], boxed: set[str]) -> dict[str, ImageFile]:

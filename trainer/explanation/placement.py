@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.records import Geometry
+from trainer.data.packs.records import Geometry
 from trainer.explanation.heatmap import read_off
 
 Floats = NDArray[np.float64]

@@ -119,6 +119,8 @@ class Record(TypedDict, total=False):
     world_size: Count
     device: str
     layout: str
+    prepared_from: str
+    """Layout of the source of a prepared set; missing for any other data set."""
     images: Count
     gray_bits: Count | None
     """Bits of 16-bit images that are black to white; None where there are none."""

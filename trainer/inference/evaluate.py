@@ -22,7 +22,10 @@ from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
 from trainer.data.loader import Loader
 from trainer.data.locate import locate_images
-from trainer.data.pack import DamagedPackError, Pack, open_pack, pack_key
+from trainer.data.packs.damage import DamagedPackError
+from trainer.data.packs.key import pack_key
+from trainer.data.packs.reading import Pack
+from trainer.data.packs.verify import open_pack
 from trainer.data.public import are_drawn
 from trainer.devices import Device
 from trainer.errors import InputError, listing
@@ -150,6 +153,30 @@ def _check_same_images(prepared: Sequence[_Prepared]) -> None:
                 f"images, {len(different):,} are in one of them only{listing(sorted(different))}",
                 hint="--split evaluates both on one split; images that one of them was trained on are refused",
             )
+        _check_same_labels(first, one)
+
+
+def _check_same_labels(first: _Prepared, one: _Prepared) -> None:
+    """Raises: InputError where the choices of two runs give the same images different labels."""
+    ours, theirs = one.subset, first.subset
+    row_of = {name: row for row, name in enumerate(theirs.table.images)}
+    rows_N = [row_of[name] for name in _names(ours.table, ours.scored)]
+    common = [name for name in ours.table.findings if name in theirs.table.findings]
+    different = [
+        name
+        for name in common
+        if not np.array_equal(
+            ours.table.labels_NK[ours.scored, ours.table.findings.index(name)],
+            theirs.table.labels_NK[rows_N, theirs.table.findings.index(name)],
+            equal_nan=True,
+        )
+    ]
+    if different:
+        raise InputError(
+            f"cannot compare `{one.request.model}` with `{first.request.model}`: their runs use uncertain or blank labels "
+            f"in different ways, so that labels of {len(different)} findings differ{listing(different)}",
+            hint="--uncertain and --blank use the labels in one way for both",
+        )
 
 
 @contextmanager

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import OnMissingImage
-from trainer.data.dataset import Place, labels_of
-from trainer.data.download import folder_of
+from trainer.data.dataset import Place, folder_on_node, labels_of
 from trainer.data.finding_names import Match, Matching, matching
 from trainer.data.label_policy import joined
 from trainer.data.labels import SPLITS, LabelTable
@@ -101,7 +100,7 @@ def on_missing_image_of_run(trained: LoadedModel) -> OnMissingImage:
 
 def evaluation_set(trained: LoadedModel, place: Place, part: Part, *, force: bool) -> EvaluationSet:
     """The labels, checked for the model's findings and against its training patients. Raises: InputError."""
-    folder = folder_of(place.data, place.cache) if "://" in place.data else Path(place.data)
+    folder = folder_on_node(place)
     kept = trained.trained_on if place.split == split_of_run(trained) else None
     place, joins = _with_joins(trained, place, folder)
     source = labels_of(folder, place, kept)
@@ -202,11 +201,12 @@ def _is_external(trained: LoadedModel, source: Source) -> bool:
 
 def both_of_nih(trained: LoadedModel, source: Source) -> bool:
     """Whether the run's images and these are ChestX-ray14's, at least one of them under new names."""
-    layout = (trained.record or {}).get("layout")
-    if _RENAMED_NIH not in {layout, source.layout}:
+    record = trained.record or {}
+    layout = record.get("prepared_from", record.get("layout"))
+    if _RENAMED_NIH not in {layout, source.labels_layout}:
         return False
     own = layout == _RENAMED_NIH or any(map(nih_patient, trained.trained_on or ()))
-    return own and (source.layout == _RENAMED_NIH or any(map(nih_patient, source.table.images)))
+    return own and (source.labels_layout == _RENAMED_NIH or any(map(nih_patient, source.table.images)))
 
 
 def _by_part(trained_on: Mapping[str, str]) -> dict[str, set[str]]:

@@ -22,7 +22,7 @@ from torch import nn
 from trainer.data.augment import center_boxes, cut
 from trainer.data.decode import BadImageError, why_not
 from trainer.data.image_files import ImageFile, image_files
-from trainer.data.records import Geometry, to_gray_square
+from trainer.data.packs.records import Geometry, to_gray_square
 from trainer.data.synthetic import phantoms
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation import calibration, document

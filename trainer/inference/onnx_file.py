@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainer.data.augment import normalise
-from trainer.data.records import RESIZE_FILTER
+from trainer.data.packs.records import RESIZE_FILTER
 from trainer.errors import JobFailedError
 from trainer.evaluation.calibration import Calibrator
 from trainer.evaluation.metrics import probability

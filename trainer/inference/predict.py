@@ -17,7 +17,7 @@ from torch import nn
 from trainer.data.augment import Tta
 from trainer.data.decode import BadImageError, is_turned, open_xray, why_not
 from trainer.data.image_files import ImageFile
-from trainer.data.records import Geometry, Gray, to_square
+from trainer.data.packs.records import Geometry, Gray, to_square
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability

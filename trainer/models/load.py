@@ -14,7 +14,7 @@ from typing import Any, Final
 from torch import nn
 
 from trainer.data.download import fetch_file
-from trainer.data.records import Geometry
+from trainer.data.packs.records import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.evaluation import calibration
 from trainer.evaluation.calibration import Calibrator

@@ -14,8 +14,8 @@ import torch
 from trainer.config import MIN_CROP_PX, PackFit, TrainConfig, chexnet
 from trainer.data.dicom import FULL_BITS
 from trainer.data.labels import FINDINGS
+from trainer.data.packs.records import Geometry
 from trainer.data.positive_class import earlier_positive_class
-from trainer.data.records import Geometry
 from trainer.errors import InputError, on_one_line
 from trainer.formats.documents import checked, shown
 from trainer.layout import RUN

@@ -15,6 +15,7 @@ from trainer.evaluation.document import (
     known_images,
     rows_of_classes,
     scale_of_thresholds,
+    shown_prevalence,
     unit_of,
 )
 from trainer.evaluation.operating import RULE_TITLES
@@ -61,7 +62,7 @@ def _finding_table(evaluation: Evaluation) -> Table:
     rows = []
     for one in found:
         cells = [interval(one["auroc"]), interval(one["auprc"]), *[count(known_images(evaluation, one))] * has_n]
-        cells += [count(one["positives"]), percent(one["prevalence"])]
+        cells += [count(one["positives"]), percent(shown_prevalence(evaluation, one))]
         if by_patient:
             cells += [count(one.get("positive_patients")), count(one.get("negative_patients"))]
         rows.append([name_of(one["name"]), *cells])

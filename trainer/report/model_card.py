@@ -24,6 +24,7 @@ from trainer.evaluation.document import (
     mean_calibration,
     rows_of_classes,
     scale_of_thresholds,
+    shown_prevalence,
     unit_of,
 )
 from trainer.evaluation.document import Finding as Scored
@@ -267,7 +268,7 @@ def _results(results: Mapping[str, Any] | None, evaluation: Evaluation | None) -
         f"brackets: 95 % intervals from {evaluation['resamples']:,} resamples of {unit_of(data)}s. Results on other splits are not comparable."
     )
     has_n = has_unknown(evaluation)
-    rows = [_score_cells(one, [count(known_images(evaluation, one))] * has_n) for one in evaluation["findings"]]
+    rows = [_score_cells(evaluation, one, has_n=has_n) for one in evaluation["findings"]]
     means = [interval(evaluation["mean_auroc"]), interval(evaluation["mean_auprc"])]
     rows.append(["**mean**", *[""] * (2 + has_n), *means])
     table = _table(["finding", *["known labels"] * has_n, "positives", "prevalence", "AUROC", "AUPRC"], rows)
@@ -285,9 +286,11 @@ def _seen(evaluation: Evaluation) -> list[str]:
     return []
 
 
-def _score_cells(one: Scored, known: Sequence[str]) -> list[str]:
-    name, positives = _cell(finding(one["name"])), count(one["positives"])
-    return [name, *known, positives, percent(one["prevalence"], 2), interval(one["auroc"]), interval(one["auprc"])]
+def _score_cells(evaluation: Evaluation, one: Scored, *, has_n: bool) -> list[str]:
+    known = [count(known_images(evaluation, one))] * has_n
+    share = percent(shown_prevalence(evaluation, one), 2)
+    scores = [interval(one["auroc"]), interval(one["auprc"])]
+    return [_cell(finding(one["name"])), *known, count(one["positives"]), share, *scores]
 
 
 def _class_scores(evaluation: Evaluation) -> list[str]:

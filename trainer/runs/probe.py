@@ -18,11 +18,19 @@ from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from trainer.config import TrainConfig
+from trainer.data.gray_range import preliminary
+from trainer.data.label_policy import policy_summary
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import LABEL_FILES, Source, chexpert, read_labels
 from trainer.data.locate import PLACES, absent_from, locate_images, missing_images, share_present, without_missing
+from trainer.data.packs import prepared
+from trainer.data.packs.index import INDEX
+from trainer.data.packs.open_prepared import checked_geometry
+from trainer.data.packs.records import Geometry
+from trainer.data.packs.staging import file_problems
 from trainer.errors import InputError, KnownError, on_one_line
 from trainer.formats.file_kind import HEAD_BYTES, foreign_format
+from trainer.limits import in_words
 from trainer.location import FROM_ENVIRONMENT, Location, S3Server
 from trainer.redaction import redacted
 from trainer.storage import AbsentError, Storage, open_storage, ping_server
@@ -203,9 +211,8 @@ def labels(config: TrainConfig, data_at: Location) -> Outcome:
         table.check_classes()
     counts = ", ".join(f"{len(table.rows(split))} {split}" for split in SPLITS)
     patients = len(set(table.patients_N.tolist()))
-    return Outcome(
-        "OK", f"layout {source.layout}: {counts} images of {patients} patients, {len(source.table.findings)} labels"
-    )
+    found = f"layout {source.layout}: {counts} images of {patients} patients, {len(source.table.findings)} labels"
+    return Outcome("OK", "; ".join(filter(None, [found, policy_summary(source.policy)])))
 
 
 def images(config: TrainConfig, data_at: Location) -> Outcome:
@@ -215,6 +222,8 @@ def images(config: TrainConfig, data_at: Location) -> Outcome:
     with _label_folder(config, data_at) as root:
         source = _read(config, root)
         used = source.table.used()
+        if source.placement == "records":
+            return _records(config, data_at, root)
         if source.layout == "folders" or not data_at.is_bucket:
             if config.on_missing_image == "skip":
                 return _present(source)
@@ -228,6 +237,19 @@ def images(config: TrainConfig, data_at: Location) -> Outcome:
         found = f"{len(absent)} of {len(used)} images are missing{where}, the first is `{on_one_line(absent[0])}`"
         return Outcome("FAIL", found, PLACES[source.placement])
     return Outcome("OK", f"all {len(used)} images exist")
+
+
+def _records(config: TrainConfig, data_at: Location, root: Path) -> Outcome:
+    """Check the files of a prepared set against its index, which is at `root`. Raises: InputError for another geometry."""
+    bits = preliminary(config.gray_range)
+    checked_geometry(root, Geometry(side=config.pack_side, fit=config.pack_fit, gray_bits=bits))
+    index = prepared.read(root)
+    problems = file_problems(index, open_storage(data_at).stats(""))
+    if problems:
+        found = f"{len(problems)} of {len(index.files)} files of the prepared set differ from its index: {problems[0]}"
+        return Outcome("FAIL", found, "copy it again, or prepare it again with `trainer prepare`")
+    size_bytes = sum(size for size, _ in index.files.values())
+    return Outcome("OK", f"prepared set of {index.count} records, {in_words(size_bytes)} for the cache of each node")
 
 
 def _present(source: Source) -> Outcome:
@@ -343,10 +365,10 @@ def _stays_below(key: str) -> bool:
 
 def _label_keys(storage: Storage) -> list[str]:
     """Keys of the label files, listed by name, as listing all images takes long."""
-    prefixes = dict.fromkeys(pattern.partition("*")[0] for pattern in LABEL_FILES)
+    prefixes = dict.fromkeys(pattern.partition("*")[0] for pattern in (*LABEL_FILES, INDEX))
     keys = (key for prefix in prefixes for key in storage.keys(prefix) if "/" not in key)
     return [
         key
         for key in keys
-        if any(fnmatchcase(key, each) for pattern in LABEL_FILES for each in (pattern, f"{pattern}.gz"))
+        if any(fnmatchcase(key, each) for pattern in (*LABEL_FILES, INDEX) for each in (pattern, f"{pattern}.gz"))
     ]

@@ -93,10 +93,11 @@ class Storage(Protocol):
         """Read the object. Raises: AbsentError, DamagedError; LimitError before more than `most_bytes` are in memory."""
         ...
 
-    def chunks(self, key: str, *, first: int = 0, stamp: str | None = None) -> Iterator[bytes]:
+    def chunks(self, key: str, *, first: int = 0, stamp: str | None = None, verify: bool = True) -> Iterator[bytes]:
         """The object's bytes from offset `first` on, chunk by chunk; an interrupted read resumes where it stopped.
 
-        All chunks are of one version, that of `stamp` if given. When the whole object is read, its hash is checked.
+        All chunks are of one version, that of `stamp` if given. When the whole object is read, its hash is checked,
+        unless `verify` is false, as for a caller who compares a hash of his own.
 
         Raises: AbsentError; ChangedError for another version; DamagedError after the last chunk.
         """

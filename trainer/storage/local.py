@@ -92,7 +92,7 @@ class LocalStorage:
         with file_errors("read", self._path(key)), open_regular(self._path(key)) as file:
             return file.read() if most_bytes is None else read_at_most(file, most_bytes)
 
-    def chunks(self, key: str, *, first: int = 0, stamp: str | None = None) -> Iterator[bytes]:
+    def chunks(self, key: str, *, first: int = 0, stamp: str | None = None, verify: bool = True) -> Iterator[bytes]:  # noqa: ARG002 - files have no hash
         """See `Storage.chunks`; files have no hash to check."""
         path = self._path(key)
         with file_errors("read", path), open_regular(path) as file:

@@ -1,7 +1,8 @@
 """Multipart upload of large objects: a failed part is retried alone, and the last request makes the object visible."""
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -45,12 +46,31 @@ def put_in_parts(
 
     Raises: as `Connection.call`.
     """
+    _put(upload, first_arguments, is_complete, lambda target: _send(upload, target, content))
+
+
+def put_stream(
+    upload: Upload, parts: Iterable[bytes], first_arguments: Mapping[str, Any], is_complete: Callable[[], bool]
+) -> None:
+    """As `put_in_parts`, of parts of at least 5 MiB, except the last. An exception from `parts` aborts the upload.
+
+    Raises: as `Connection.call`, and as `parts`.
+    """
+    _put(upload, first_arguments, is_complete, lambda target: _send_stream(upload, target, parts))
+
+
+def _put(
+    upload: Upload,
+    first_arguments: Mapping[str, Any],
+    is_complete: Callable[[], bool],
+    send: Callable[[Mapping[str, str]], list[dict[str, Any]]],
+) -> None:
     begun = upload.connection.call(
         upload.what, lambda client: client.create_multipart_upload(**upload.target, **first_arguments)
     )
     target = {**upload.target, "UploadId": begun["UploadId"]}
     try:
-        parts = _send(upload, target, content)
+        parts = send(target)
         _complete(upload, target, parts, is_complete)
     except BaseException:
         # Tried once: a leftover upload is swept later.
@@ -83,12 +103,7 @@ def _send(upload: Upload, target: Mapping[str, str], content: Content) -> list[d
 
     def send(number: int) -> dict[str, Any]:
         first = (number - 1) * size
-        part = content.part(first, min(size, content.size_bytes - first))
-        response = upload.connection.call(
-            upload.what,
-            lambda client: client.upload_part(**target, PartNumber=number, Body=part, ContentMD5=md5_of(part)),
-        )
-        return {"PartNumber": number, "ETag": response["ETag"]}
+        return _send_part(upload, target, number, content.part(first, min(size, content.size_bytes - first)))
 
     with ThreadPoolExecutor(THREADS) as pool:
         sent = [pool.submit(send, number) for number in range(1, -(-content.size_bytes // size) + 1)]
@@ -96,6 +111,28 @@ def _send(upload: Upload, target: Mapping[str, str], content: Content) -> list[d
             return [part.result() for part in sent]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _send_stream(upload: Upload, target: Mapping[str, str], parts: Iterable[bytes]) -> list[dict[str, Any]]:
+    sent: list[dict[str, Any]] = []
+    pending: deque[Future[dict[str, Any]]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for number, part in enumerate(parts, 1):
+                pending.append(pool.submit(_send_part, upload, target, number, part))
+                if len(pending) == THREADS:
+                    sent.append(pending.popleft().result())
+            return sent + [part.result() for part in pending]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _send_part(upload: Upload, target: Mapping[str, str], number: int, part: bytes) -> dict[str, Any]:
+    response = upload.connection.call(
+        upload.what,
+        lambda client: client.upload_part(**target, PartNumber=number, Body=part, ContentMD5=md5_of(part)),
+    )
+    return {"PartNumber": number, "ETag": response["ETag"]}
 
 
 def _complete(

@@ -15,9 +15,9 @@ from trainer.data.dataset import Place, decoded, fetched, labelled, left_out, ro
 from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
 from trainer.data.locate import missing_images, share_present, without_missing
-from trainer.data.pack import Pack
+from trainer.data.packs.reading import Pack
+from trainer.data.packs.records import Geometry
 from trainer.data.positive_class import check_positive_class, default_positive_class
-from trainer.data.records import Geometry
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation.label_file import caveats, edition_of
 from trainer.evaluation.origin import origin_of
@@ -104,6 +104,7 @@ def read_run_labels(
             "shared_patients": table.shared_patients(),
             "unidentified_patients": len(table.unidentified),
             **({"label_policy": policy} if policy else {}),
+            **({"prepared_from": source.prepared_from} if source.prepared_from else {}),
         },
     )
 

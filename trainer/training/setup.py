@@ -24,7 +24,7 @@ from trainer.data.download import fetch_file
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source
 from trainer.data.loader import Loader, steps_per_epoch
-from trainer.data.pack import Pack
+from trainer.data.packs.reading import Pack
 from trainer.devices import Arithmetic, Device
 from trainer.errors import KnownError, PeerError
 from trainer.formats.documents import run_record

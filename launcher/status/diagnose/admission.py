@@ -172,6 +172,8 @@ def _missing(facts: Facts, missing: int) -> Cause | None:
         )
     return Cause(
         code="pods-missing",
-        why=f"{counted(missing, 'pod')} of it {'is' if missing == 1 else 'are'} not created, and no event gives a reason: the operator may be broken",
-        next_step=facts.controller.logs,
+        why=f"{counted(missing, 'pod')} of it {'is' if missing == 1 else 'are'} not created, and no event gives a reason: the {'operator' if facts.is_training else 'controller manager'} may be broken",
+        next_step=facts.controller.logs
+        if facts.is_training
+        else f"kubectl describe {facts.kubectl_name} -n {facts.namespace}",
     )

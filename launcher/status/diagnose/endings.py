@@ -218,6 +218,9 @@ def _memory(name: str, end: End, told: ReportedCause, facts: Facts) -> Cause:
         why = f"{_rank(told)}the worker was killed (SIGKILL), most likely {at_limit}"
     else:
         why = f"the container was killed ({_named(end.exit_code or 0)}), most likely {at_limit}"
+    if not facts.is_training:
+        again = f"python -m launcher delete {facts.job} -n {facts.namespace}, then launcher prepare"
+        return Cause(code="out-of-memory", why=why, next_step=f"{again} with more --memory, or fewer --cpus")
     return Cause(
         code="out-of-memory",
         why=why,

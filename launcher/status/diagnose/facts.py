@@ -132,6 +132,11 @@ class Facts:
         return kinds.of(self.snapshot.job)
 
     @property
+    def is_training(self) -> bool:
+        """Whether it is a training job."""
+        return self.kind in kinds.TRAINING
+
+    @property
     def controller(self) -> Controller:
         """The controller of the job's kind."""
         return controller_of(self.kind.resource)
@@ -199,7 +204,9 @@ class Facts:
 
     @property
     def longer_deadline(self) -> str:
-        """Command that continues the run of a finished job with another deadline."""
+        """Command that continues a finished job with another deadline."""
+        if not self.is_training:
+            return f"python -m launcher delete {self.job} -n {self.namespace}, then launcher prepare with a longer --deadline: parts that are done are kept"
         return f"python -m launcher resume {self.job} -n {self.namespace} --set deadline=…"
 
     @property

@@ -21,7 +21,7 @@ WRAPPED = {
     "tempfile": ["TemporaryDirectory.cleanup"],
     "torch.distributed.run": ["run"],
     "trainer.runs.checkpoints": ["prune"],
-    "trainer.data.packing": ["build", "_tasks", "_decode", "_write"],
+    "trainer.data.packs.building": ["build", "_tasks", "decode", "_write"],
     "trainer.training.claim": [],
     "trainer.runs.checkpoint_writer": [],
     "trainer.runs.fallback": ["Fallback.keep", "Fallback.clear", "Fallback.hand_over"],

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from launcher.__main__ import main
-from launcher.settings.sources import EXAMPLES
+from launcher.settings.sources import EXAMPLES, OF_A_JOB
 from trainer.errors import EXIT_CODES
 
 ISSUE = "--accelerator gaudi --workers 8 --image r/c:1 --data s3://b/cxr --output s3://b/runs --name t1"
@@ -275,9 +275,11 @@ def test_empty_path_is_not_the_current_directory(tmp_path, monkeypatch, capsys, 
 def test_examples_are_given_for_exactly_the_required_flags(launcher):
     """A required flag without an example would be missed by the list of what is missing."""
     _, out, _ = launcher("render --help")
-    assert {flag.replace("-", "_") for flag in re.findall(r"\* +--([-a-z]+)", out)} == set(EXAMPLES) - {
+    assert {flag.replace("-", "_") for flag in re.findall(r"\* +--([-a-z]+)", out)} == set(OF_A_JOB) - {
         "data"
     }  # a claim may take its place
+    _, out, _ = launcher("prepare --help")
+    assert set(re.findall(r"\* +--([-a-z]+)", out)) == {"image", "out"} <= set(EXAMPLES)
 
 
 @pytest.fixture

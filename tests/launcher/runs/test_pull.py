@@ -16,14 +16,15 @@ import torch
 from finished import STATES, write_checkpoint, write_run
 
 from launcher.__main__ import main
-from launcher.runs.download import CHANGES, Item, fetch_all, inside, only_one, remove_stale_partials
 from launcher.runs.locate import Run
 from launcher.runs.pull import pull
+from launcher.runs.pull_directory import WORDING, inside, only_one
 from launcher.spec.options import S3Options
 from trainer.errors import InputError, TryAgainError
 from trainer.layout import manifest_key, state_key
 from trainer.models.architectures import build
 from trainer.storage import AbsentError, ChangedError, DamagedError, UnreachableError, open_storage
+from trainer.storage.resumable import CHANGES, Item, fetch_all, remove_stale_partials, write_errors
 from trainer.storage.waiting import SILENT, Waiting
 from trainer.training.schedule import Plateau
 from trainer.training.snapshot import TrainState
@@ -49,7 +50,7 @@ class Wire:
     def __getattr__(self, name):
         return getattr(self._storage, name)
 
-    def chunks(self, key, *, first=0, stamp=None):
+    def chunks(self, key, *, first=0, stamp=None, verify=True):
         came = 0
         try:
             for chunk in self._storage.chunks(key, first=first, stamp=stamp):
@@ -246,7 +247,7 @@ class Restless(Wire):
 
     times = 1
 
-    def chunks(self, key, *, first=0, stamp=None):
+    def chunks(self, key, *, first=0, stamp=None, verify=True):
         if key == "metrics.jsonl" and self.times:
             self.times -= 1
             self._storage.write(key, self._storage.read(key) + b"more\n")
@@ -398,7 +399,7 @@ class Endless(Wire):
         super().__init__(storage)
         self._key, self._lengths = key, lengths
 
-    def chunks(self, key, *, first=0, stamp=None):
+    def chunks(self, key, *, first=0, stamp=None, verify=True):
         if key != self._key:
             yield from super().chunks(key, first=first, stamp=stamp)
         else:
@@ -420,7 +421,7 @@ def test_object_of_another_length_than_listed_does_not_fill_the_disk(here, outpu
 def test_partial_files_that_cannot_be_continued_are_removed(here, tmp_path):
     """Each kill of a pull would leave one, and the run prunes its checkpoints."""
     storage = write_run(str(tmp_path / "runs"))
-    current = Item(key=state_key(30), root=here / "demo", stat=storage.stat(state_key(30))).partial
+    current = Item(key=state_key(30), target=here / "demo" / state_key(30), stat=storage.stat(state_key(30))).partial
     ours = [
         here / "demo" / state_key(10).replace("state.pt", f".state.pt.{'a' * 16}.partial"),  # of another content
         here / "demo/checkpoints/step-00000007" / f".state.pt.{'b' * 16}.partial",  # pruned
@@ -567,12 +568,12 @@ def test_problem_of_any_kind_ends_a_transfer(here, output):
     storage = write_run(output)
 
     class Broken(Wire):
-        def chunks(self, key, *, first=0, stamp=None):
+        def chunks(self, key, *, first=0, stamp=None, verify=True):
             raise IndexError(key)
 
-    item = Item(key="run.json", root=here, stat=storage.stat("run.json"))
+    item = Item(key="run.json", target=here / "run.json", stat=storage.stat("run.json"))
     with pytest.raises(IndexError):
-        fetch_all(Broken(storage), [item], threads=2, advance=lambda _: None)
+        fetch_all(Broken(storage), [item], threads=2, advance=lambda _: None, wording=WORDING)
 
 
 def test_partial_file_that_could_not_be_compared_is_fetched_again(here, output):
@@ -654,15 +655,13 @@ def test_full_disk_can_be_tried_again(here, tmp_path):
     """/dev/full stands for one."""
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
-    from launcher.runs.download import _file_errors
-
     with (
         pytest.raises(TryAgainError, match="no space"),
-        _file_errors(here),
+        write_errors(here, WORDING),
         Path("/dev/full").open("wb", buffering=0) as full,
     ):
         full.write(b"x")
-    with pytest.raises(InputError), _file_errors(here):
+    with pytest.raises(InputError), write_errors(here, WORDING):
         (here / "no/such").read_bytes()
 
 

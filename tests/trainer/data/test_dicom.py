@@ -9,9 +9,9 @@ from PIL import Image
 
 from trainer.data.decode import BadImageError, open_gray, open_xray
 from trainer.data.locks import locked
-from trainer.data.pack import open_pack
-from trainer.data.packing import build
-from trainer.data.records import Geometry
+from trainer.data.packs.building import build
+from trainer.data.packs.records import Geometry
+from trainer.data.packs.verify import open_pack
 from trainer.errors import InputError
 
 pydicom = pytest.importorskip("pydicom")

@@ -6,9 +6,9 @@ from PIL import Image
 
 from tests.trainer.label_tables import table
 from trainer.data.duplicates import in_several_splits, in_words
-from trainer.data.pack import open_pack
-from trainer.data.packing import build
-from trainer.data.records import Geometry
+from trainer.data.packs.building import build
+from trainer.data.packs.records import Geometry
+from trainer.data.packs.verify import open_pack
 from trainer.errors import TryAgainError
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from trainer.data import gray_range
 from trainer.data.image_files import image_files
-from trainer.data.records import Geometry
+from trainer.data.packs.records import Geometry
 from trainer.errors import InputError
 from trainer.runtime.console import Reporter
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.label_tables import table
-from trainer.data.label_policy import LayoutDefaults, joined, policy_notes, resolved
+from trainer.data.label_policy import LayoutDefaults, joined, policy_notes, policy_summary, resolved
 from trainer.errors import InputError
 from trainer.label_choices import LabelChoices
 
@@ -47,6 +47,10 @@ def test_one_policy_for_a_finding_and_another_for_all_others():
     np.testing.assert_array_equal(column(found, "finding 0"), [1, 0, 0.25, NAN, 0, 1])
     np.testing.assert_array_equal(column(found, "finding 2"), [1, 1, 1, 0, 0, NAN])
     document = found.policy
+    assert (
+        policy_summary(document)
+        == "uncertain labels: 0.25 (--uncertain), ones (--uncertain); blank labels: ignore (--blank)"
+    )
     assert document["uncertain"]["finding 0"] == {"images": 1, "used_as": "0.25", "origin": "--uncertain"}
     assert document["uncertain"]["finding 2"]["used_as"] == "ones"
     assert json.loads(json.dumps(document)) == document
@@ -57,6 +61,7 @@ def test_labels_that_are_all_known_have_no_policy():
     found = resolved(known, NIH, LabelChoices())
     assert found.policy == {}
     assert policy_notes(found.policy) == []
+    assert policy_summary(found.policy) == ""
     assert found.table.labels_NK.tolist() == [[1], [0]]
 
 
@@ -120,6 +125,17 @@ def test_choices_that_do_not_fit_are_refused(choices, says):
 def test_a_layout_without_such_labels_refuses_their_policy(choices):
     with pytest.raises(InputError, match=r"layout nih has no (uncertain|blank) labels"):
         resolved(table([0, 1], [[1], [0]]), NIH, choices)
+
+
+def test_choices_that_preparation_made_are_refused_of_a_prepared_set():
+    """They would change nothing; policies are still open."""
+    prepared = replace(CHEXPERT, is_prepared=True)
+    with pytest.raises(InputError, match="this choice was made when the data set was prepared"):
+        labels(LabelChoices(valid_as="test"), defaults=prepared)
+    assert (
+        labels(LabelChoices(uncertain=("ones",)), defaults=prepared).policy["uncertain"]["finding 2"]["used_as"]
+        == "ones"
+    )
 
 
 VIEWS = ["PA", "AP", "LATERAL", "", "PA", "LATERAL"]

@@ -1,15 +1,15 @@
 """Which samples a rank sees, and that what it sees is what the pack holds."""
 
-import zlib
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.loader import BUFFERS, Loader, evaluation_batches, training_batches, training_order
-from trainer.data.pack import Pack, PackIndex, Shard
-from trainer.data.records import Geometry
+from trainer.data.packs.checksums import checksum
+from trainer.data.packs.index import PackIndex
+from trainer.data.packs.reading import Pack, Shard
+from trainer.data.packs.records import Geometry
 from trainer.devices import cpu
 
 
@@ -63,10 +63,13 @@ def pack(tmp_path):
     """Twenty records, each filled with its own number, in one shard."""
     records = np.repeat(np.arange(20, dtype=np.uint8), 16).reshape(20, 4, 4)
     records.tofile(tmp_path / "shard-00000.bin")
-    checksums_N = np.array([zlib.crc32(record) for record in records], np.uint32)
+    checksums_N = np.array([checksum(record) for record in records], np.uint32)
     geometry = Geometry(side=4, fit="crop")
     index = PackIndex(format=2, geometry=geometry, count=20, pillow="", files={}, unreadable={})
-    return Pack(tmp_path, index, [Shard(tmp_path / "shard-00000.bin")], np.full((20, 2), 8, np.int32), checksums_N)
+    sizes_N2, records_N = np.full((20, 2), 8, np.int32), np.arange(20)
+    return Pack(
+        tmp_path, index, [Shard(tmp_path / "shard-00000.bin")], sizes_N2, checksums_N, records_N, np.zeros(1, np.int64)
+    )
 
 
 def test_batches_hold_the_requested_records(pack):

@@ -103,3 +103,30 @@ def test_published_scores_are_shown_for_the_published_split_only(monkeypatch, in
     assert (evaluation["data"]["split"], evaluation["data"]["part"]) == told
     splits = {one["split"] for one in evaluation["references"] if one["comparable"]}
     assert splits == ({told[0]} if comparable else set())
+
+
+def test_partly_unknown_validation_and_test_labels_are_evaluated(inputs):
+    """Fitted on known labels of val, evaluated on those of test; a finding that val never knows has no threshold."""
+    random = np.random.default_rng(5)
+
+    def partly(part):
+        labels = part.labels_NK.astype(np.float32)
+        labels[random.random(labels.shape) < 0.3] = np.nan
+        return replace(part, labels_NK=labels)
+
+    scored, val = partly(inputs.scored), partly(inputs.val)
+    val.labels_NK[:, 2] = np.nan
+    found = evaluated(replace(inputs, scored=scored, val=val), resamples=5)
+    for k, finding in enumerate(found["findings"]):
+        assert finding["known"] == int((~np.isnan(scored.labels_NK[:, k])).sum())
+        assert bool(finding["operating_points"]) == (k != 2)
+        for point in finding["operating_points"].values():
+            assert sum(point["counts"].values()) == finding["known"]
+    reason = "its label is unknown for all validation images"
+    assert f"{FINDINGS[2]}: not calibrated and no thresholds: {reason}" in found["notes"]
+
+
+def test_labels_that_are_known_for_one_class_only_cannot_be_evaluated(inputs):
+    labels = np.where(inputs.scored.labels_NK == 1, np.float32(1), np.float32("nan"))
+    with pytest.raises(InputError, match="no finding has both positive and negative images"):
+        evaluated(replace(inputs, scored=replace(inputs.scored, labels_NK=labels)), resamples=5)

@@ -216,6 +216,8 @@ def test_tables_csv_and_card_have_n_where_labels_are_unknown(partly, full):
     assert [row[header.index("images")] for row in rows] == [str(N)] * 4
     card = _results(None, found)
     assert f"| A | {known} |" in card
+    assert "| C | 0 | 0 | - | - | - |" in card
+    assert as_table(found).split("\n\n")[1].splitlines()[3].split() == ["C", "0/0", "-", "-", "-"]
     assert "known labels" not in _results(None, assessed(full))
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data.records import Geometry
+from trainer.data.packs.records import Geometry
 from trainer.explanation.boxes import find_boxes, find_boxes_on_image, peak_on_image, regions
 from trainer.explanation.placement import placement
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer.data.records import Geometry
+from trainer.data.packs.records import Geometry
 from trainer.explanation.boxes import find_boxes_on_image
 from trainer.explanation.contours import LEVELS, contours
 from trainer.explanation.heatmap import scaled

@@ -18,8 +18,8 @@ from trainer.config import from_argv
 from trainer.data.labels import FINDINGS
 from trainer.data.layouts import read_labels
 from trainer.data.locate import locate_images
+from trainer.data.packs.records import Geometry, to_gray_square
 from trainer.data.public import public_name
-from trainer.data.records import Geometry, to_gray_square
 from trainer.data.synthetic import write_phantoms
 from trainer.evaluation.calibration import Calibrator
 from trainer.explanation.gallery import Mistake, _truth, make, mistakes, wanted

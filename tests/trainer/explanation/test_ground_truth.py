@@ -40,6 +40,21 @@ def test_boxes_of_findings_the_model_does_not_predict_are_left_out_and_named():
     assert drawn.notes == ["boxes of Pneumonia are skipped: the model has no such findings"]
 
 
+def test_boxes_of_another_set_are_used_under_the_models_names():
+    """VinDr-CXR's boxes for a model of ChestX-ray14, and those of ChestX-ray14 for a model of CheXpert."""
+    drawn = matched(
+        [box("1.png", "Pleural effusion"), box("1.png", "Nodule/Mass")], files("1.png"), ("Effusion", "Nodule")
+    )
+    assert drawn.used == 1
+    assert drawn.notes == [
+        "boxes of Nodule/Mass are skipped: the model has no such findings",
+        "boxes of Pleural effusion are those of Effusion",
+    ]
+    joined = matched([box("1.png", "Nodule"), box("1.png", "Mass")], files("1.png"), ("Lung Lesion",))
+    assert joined.used == 2
+    assert joined.notes == ["boxes of Nodule are those of Lung Lesion, Mass are those of Lung Lesion"]
+
+
 def test_boxes_are_limited_to_the_selected_findings():
     """`--findings` with `--boxes`."""
     assert matched([box("1.png"), box("1.png", "Nodule")], files("1.png"), FINDINGS, only=[1]).used == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data.records import Geometry
+from trainer.data.packs.records import Geometry
 from trainer.explanation.map_picture import Answer, Map, _legend, _said, map_picture
 from trainer.explanation.overlay import DRAWN, FOUND, overlay
 from trainer.explanation.placement import placement

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data.records import Geometry
+from trainer.data.packs.records import Geometry
 from trainer.explanation.overlay import colour_bar, overlay, tinted
 from trainer.explanation.placement import placement
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from trainer.data.augment import center_boxes, cut
-from trainer.data.records import Geometry, to_gray_square
+from trainer.data.packs.records import Geometry, to_gray_square
 from trainer.explanation.placement import placement
 
 SIZES = [(200, 200), (320, 200), (201, 333), (64, 50)]

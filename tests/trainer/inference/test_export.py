@@ -20,7 +20,7 @@ from torchvision.models import DenseNet, densenet121
 from trainer.__main__ import main
 from trainer.data.augment import normalise
 from trainer.data.labels import FINDINGS
-from trainer.data.records import Geometry
+from trainer.data.packs.records import Geometry
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation import calibration
 from trainer.evaluation.calibration import Calibrator

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from trainer.config import from_argv
 from trainer.data.labels import FINDINGS
-from trainer.data.records import Geometry
+from trainer.data.packs.records import Geometry
 from trainer.errors import InputError
 from trainer.models.architectures import build
 from trainer.models.load import describe, load_model

@@ -42,8 +42,17 @@ FLAGS = ("--uncertain", "ignore", "--uncertain", "Edema=ones", "--rename", "Flui
 
 @pytest.fixture
 def start(tmp_path):
-    def run(data, *flags):
-        places = ["--data", str(data), "--output", str(tmp_path), "--cache-dir", str(tmp_path / "cache"), "--name", "r"]
+    def run(data, *flags, name="r"):
+        places = [
+            "--data",
+            str(data),
+            "--output",
+            str(tmp_path),
+            "--cache-dir",
+            str(tmp_path / "cache"),
+            "--name",
+            name,
+        ]
         return train(from_argv([*tiny(1), *places, *flags]), World(), Reporter(0), RankLog(0))
 
     return run
@@ -136,6 +145,19 @@ def test_model_is_tested_on_another_hospital_with_one_command(start, tmp_path, c
     assert document["label_policy"]["blank"]["Lung Lesion"] == {"images": 8, "used_as": "zeros", "origin": "--blank"}
     assert document["label_policy"]["uncertain"]["Lung Lesion"]["origin"] == "default of layout csv"
     assert "outputs of the model without labels, not evaluated: Hernia" in document["notes"]
+
+
+def test_models_are_compared_on_the_same_labels(start, tmp_path, capfd):
+    """Two runs may have used uncertain labels in different ways: a difference of labels is none of models."""
+    data = hospital(tmp_path / "data", ("Edema", "Effusion"))
+    start(data, "--uncertain", "ones", "--no-report", name="a")
+    start(data, "--uncertain", "zeros", "--no-report", name="b")
+    capfd.readouterr()
+    command = ["evaluate", str(tmp_path / "a"), str(tmp_path / "b"), "--data", str(data), "--resamples", "20"]
+    command += ["--cache-dir", str(tmp_path / "cache"), "--device", "cpu"]
+    assert main(command) == 2
+    assert "labels of 2 findings differ\n  Edema\n  Effusion" in capfd.readouterr().err
+    assert main([*command, "--uncertain", "ignore"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@
     padchest  PADCHEST_chest_x_ray_images_labels*.csv                   PadChest
     vindr     train.csv                                                 VinDr-CXR, several readers an image
     rsna      stage_2_train_labels.csv                                  RSNA Pneumonia Detection Challenge
+    prepared  manifest.json of pack format 3                            a set that `trainer prepare` has written
 
 Label files may be compressed (.gz). `trainer.formats.tables` reads them: NIH's header has commas inside names, and messages
 need line numbers. Patient IDs are not passed on.
@@ -20,5 +21,6 @@ from trainer.data.layouts.image_tables import image_tables as image_tables
 from trainer.data.layouts.image_tables import table_file as table_file
 from trainer.data.layouts.read import read_file as read_file
 from trainer.data.layouts.read import read_labels as read_labels
+from trainer.data.layouts.read import read_raw_labels as read_raw_labels
 from trainer.data.layouts.read import unread_notes as unread_notes
 from trainer.data.layouts.source import Source as Source

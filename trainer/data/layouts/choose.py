@@ -7,9 +7,10 @@ from typing import Final
 
 from trainer.data.class_folders import directory_entries
 from trainer.data.label_files import header_of
-from trainer.data.layouts import chexpert, folders, labels_csv, lists, mimic_cxr, nih, padchest, rsna, vindr
+from trainer.data.layouts import chexpert, folders, labels_csv, lists, mimic_cxr, nih, padchest, prepared, rsna, vindr
 from trainer.data.layouts.files import present, single_file
 from trainer.data.layouts.source import Layout
+from trainer.data.packs.prepared import is_prepared
 from trainer.errors import InputError, listing
 
 LAYOUTS: Final[Mapping[str, Layout]] = {
@@ -22,11 +23,12 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
     "padchest": padchest,
     "vindr": vindr,
     "rsna": rsna,
+    "prepared": prepared,
 }
 
 LABEL_FILES: Final = tuple(
     dict.fromkeys(
-        [name for layout in LAYOUTS.values() for name in layout.REQUIRED if not name.endswith("/")]
+        [name for key, layout in LAYOUTS.items() if key != "prepared" for name in layout.REQUIRED if name[-1] != "/"]
         + [chexpert.TEST, *mimic_cxr.LABELS, rsna.MAPPING]
     )
 )
@@ -38,6 +40,8 @@ def choose(data: Path, entries: Sequence[str], requested: str, *, given: bool) -
 
     Raises: InputError where files of the requested layout are missing, and for no layout or several.
     """
+    if requested in {"auto", "prepared"} and is_prepared(data):
+        return "prepared"
     whole = {name: layout.REQUIRED for name, layout in LAYOUTS.items()}
     labels_only = {name: layout.LABELS_ONLY for name, layout in LAYOUTS.items()}
     if requested != "auto":
@@ -53,7 +57,7 @@ def choose(data: Path, entries: Sequence[str], requested: str, *, given: bool) -
 
 def _complete(data: Path, entries: Sequence[str], required: Mapping[str, Sequence[str]]) -> list[str]:
     """The layouts of which all files are there."""
-    there = [name for name, absent in _missing(entries, required).items() if not absent]
+    there = [name for name, absent in _missing(entries, required).items() if not absent and name != "prepared"]
     complete = [name for name in there if _has_columns(data, entries, LAYOUTS[name])]
     tables = [name for name in complete if LAYOUTS[name].COLUMNS]
     # the images that a table with its own columns names may lie in train/ and test/

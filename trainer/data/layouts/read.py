@@ -1,7 +1,7 @@
 """Reading a data set: its layout, labels and split, whatever the layout."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from trainer.data.class_folders import directory_entries
 from trainer.data.label_files import IMAGE, LABELS, SPLIT, header_of, text_lines
-from trainer.data.label_policy import LayoutDefaults, Resolved, resolved
+from trainer.data.label_policy import LayoutDefaults, Resolved, check_layout, resolved, unresolved
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable, check_finding_names
 from trainer.data.layouts import labels_csv, nih
 from trainer.data.layouts.choose import LABEL_FILES, LAYOUTS, choose, release_folder
@@ -53,6 +53,45 @@ def read_labels(
 
     Raises: InputError with all problems of the labels, for patients in two splits and for empty splits.
     """
+    read = _read(data, layout, split, val_list, (choices, of_run or AS_READ))
+    found = resolved(read.raw.table, _defaults(read.layout, read.raw.prepared_from), choices, of_run)
+    return _source(read, found, kept_split)
+
+
+def read_raw_labels(
+    data: Path,
+    *,
+    layout: str = "auto",
+    split: str = "given",
+    val_list: str | None = None,
+    choices: LabelChoices = AS_READ,
+) -> Source:
+    """The data set with labels as its files give them: uncertain and blank ones are still undecided.
+
+    The arguments are those of `read_labels`. Raises: InputError, as `read_labels`.
+    """
+    read = _read(data, layout, split, val_list, (choices, AS_READ))
+    check_layout(choices, _defaults(read.layout, read.raw.prepared_from))
+    return _source(read, unresolved(read.raw.table), None)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A data set as its layout reads it."""
+
+    data: Path
+    """As the user names it."""
+    root: Path
+    layout: str
+    split: str
+    raw: RawSource
+    unread: tuple[str, ...]
+
+
+def _read(
+    data: Path, layout: str, split: str, val_list: str | None, choices: tuple[LabelChoices, LabelChoices]
+) -> _Read:
+    """Find the layout and read the labels; `choices` are those made, and those of a model's run."""
     requested = patient_split(split)
     _refuse_bucket(data)
     root = release_folder(data, directory_entries(data), layout)
@@ -64,40 +103,53 @@ def read_labels(
             data=root,
             entries=entries,
             given=not requested,
-            choices=choices,
-            of_run=of_run or AS_READ,
+            choices=choices[0],
+            of_run=choices[1],
             val_list=None if val_list is None else val_file(root, val_list),
         )
     )
-    found = _resolved(chosen, raw.table, choices, of_run)
-    check_finding_names(found.table.findings, f"`{data}`")
-    kept = (
-        None if kept_split is None else with_kept_split(found.table, kept_split, given=not requested, carved=raw.carved)
-    )
-    if kept is None:
-        drawn = _split(raw, requested, f"`{data}`")
-        kept = replace(found.table, split_N=drawn.split_N[found.rows_N])
-        has_val = requested is None or bool(requested.shares[1])
-        origin = f"`--split {split}`" if requested else f"`{data}`"
-        check_splits(kept, SPLITS if has_val else ("train", "test"), origin)
+    return _Read(data, root, chosen, split, raw, _unread(entries, LAYOUTS[chosen], raw))
+
+
+def _source(read: _Read, found: Resolved, kept_split: Mapping[str, str] | None) -> Source:
+    """The labels with their split."""
+    for findings in (read.raw.table.findings, found.table.findings):
+        check_finding_names(findings, f"`{read.data}`")
     return Source(
-        chosen,
-        root,
-        kept,
-        raw.look_alikes,
-        unread=_unread(entries, LAYOUTS[chosen], raw),
-        notes=raw.notes,
+        read.layout,
+        read.root,
+        _with_split(read, found, kept_split),
+        read.raw.look_alikes,
+        unread=read.unread,
+        notes=read.raw.notes,
         policy=found.policy,
-        placement=raw.placement,
-        nih_names=raw.nih_names,
+        placement=read.raw.placement,
+        nih_names=read.raw.nih_names,
+        prepared_from=read.raw.prepared_from,
     )
 
 
-def _resolved(layout: str, raw: LabelTable, choices: LabelChoices, of_run: LabelChoices | None) -> Resolved:
-    """The labels that are to be used."""
-    reader = LAYOUTS[layout]
-    defaults = LayoutDefaults(layout, reader.UNCERTAIN, reader.BLANK)
-    return resolved(raw, defaults, choices, of_run)
+def _with_split(read: _Read, found: Resolved, kept_split: Mapping[str, str] | None) -> LabelTable:
+    """The used labels with the kept split where that fits, otherwise as drawn or given for all images."""
+    requested = patient_split(read.split)
+    if kept_split is not None:
+        kept = with_kept_split(found.table, kept_split, given=not requested, carved=read.raw.carved)
+        if kept is not None:
+            return kept
+    whole = _split(read.raw, requested, f"`{read.data}`")
+    table = replace(found.table, split_N=whole.split_N[found.rows_N])
+    has_val = requested is None or bool(requested.shares[1])
+    origin = f"`--split {read.split}`" if requested else f"`{read.data}`"
+    check_splits(table, SPLITS if has_val else ("train", "test"), origin)
+    return table
+
+
+def _defaults(layout: str, prepared_from: str | None = None) -> LayoutDefaults:
+    """Those of the layout that a prepared set was made from."""
+    reader = LAYOUTS[prepared_from or layout]
+    return LayoutDefaults(
+        prepared_from or layout, reader.UNCERTAIN, reader.BLANK, is_prepared=prepared_from is not None
+    )
 
 
 def _check_val_list(val_list: str | None, layout: str, split: str, *, is_requested: bool) -> None:
@@ -135,7 +187,7 @@ def read_file(path: Path, choices: LabelChoices = AS_READ) -> Source:
     Raises: InputError with all problems, or for a table of another form.
     """
     source = _of_file(path, choices)
-    found = _resolved(source.layout, source.table, choices, None)
+    found = resolved(source.table, _defaults(source.layout), choices)
     return replace(source, table=found.table, policy=found.policy)
 
 

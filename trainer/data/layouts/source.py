@@ -11,13 +11,14 @@ from trainer.data.labels import LabelTable
 from trainer.formats.documents import LabelPolicy
 from trainer.label_choices import AS_READ, LabelChoices
 
-Placement = Literal["images", "paths", "anywhere", "stems"]
+Placement = Literal["images", "paths", "anywhere", "stems", "records"]
 """How the names of a table lead to files.
 
     images    below images/, images_001/ and so on, or below the folders that the names have
     paths     each name is a path below the data set's directory
     anywhere  anywhere below the directory, by file name
     stems     anywhere below the directory, by file name without suffix
+    records   to no files: a prepared set holds records only
 """
 
 
@@ -39,6 +40,13 @@ class Source:
     placement: Placement = "images"
     nih_names: Mapping[str, str] = field(default_factory=dict)
     """Names in ChestX-ray14 of images that another data set has under new names, where that is known."""
+    prepared_from: str | None = None
+    """Layout of the source of a prepared set; None for any other data set."""
+
+    @property
+    def labels_layout(self) -> str:
+        """The layout that the labels are from: that of the source of a prepared set."""
+        return self.prepared_from or self.layout
 
     def unread_images(self) -> list[str]:
         """Notes about what looks like images of the data set and is not read, for a log."""
@@ -101,6 +109,8 @@ class RawSource:
     look_alikes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     nih_names: Mapping[str, str] = field(default_factory=dict)
+    prepared_from: str | None = None
+    """Layout of the source of a prepared set."""
 
 
 class Layout(Protocol):

@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 from torchvision.transforms import CenterCrop, Resize
 
-from trainer.data import pack, packing
 from trainer.data.locks import locked
-from trainer.data.pack import open_pack, pack_key
-from trainer.data.records import Geometry, to_gray_square
+from trainer.data.packs import building, index
+from trainer.data.packs.key import pack_key
+from trainer.data.packs.records import Geometry, to_gray_square
+from trainer.data.packs.verify import open_pack
 from trainer.errors import InputError, TryAgainError
 
 
@@ -27,7 +28,7 @@ def quiet(done):
 def build(folder, *args, **options):
     """Build as a run does."""
     with locked(folder):
-        packing.build(folder, *args, **options)
+        building.build(folder, *args, **options)
 
 
 def write_images(folder, count, side=40):
@@ -94,7 +95,7 @@ def test_fit_decides_what_happens_to_oblong_images(tmp_path, fit, middle_row, to
 
 def test_every_image_is_read_back_across_shards(tmp_path, monkeypatch):
     """Records are found by arithmetic; an error of one would swap patients."""
-    monkeypatch.setattr(pack, "SHARD_BYTES", 8 * 8 * 5)
+    monkeypatch.setattr(index, "SHARD_BYTES", 8 * 8 * 5)
     names, paths = write_images(tmp_path, 12, side=8)
     done = []
     build(tmp_path / "packs/p", names, paths, Geometry(side=8, fit="crop"), progress=done.append)
@@ -203,7 +204,7 @@ def test_full_cache_fails_the_job_with_the_room_it_needs(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(InputError, match="no space left on device") as refusal:
-        packing.build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
+        building.build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
     assert "GiB are needed" in refusal.value.hint
 
 
@@ -258,7 +259,7 @@ def test_pack_knows_how_many_images_have_an_ignored_orientation(tmp_path, turned
         )
     geometry = Geometry(side=8, fit="crop")
     with locked(tmp_path / "p"):
-        packing.build(tmp_path / "p", names, [tmp_path / name for name in names], geometry, progress=lambda _: None)
+        building.build(tmp_path / "p", names, [tmp_path / name for name in names], geometry, progress=lambda _: None)
     assert open_pack(tmp_path / "p", names, geometry).index.turned == turned
     assert ("turned" in json.loads((tmp_path / "p/manifest.json").read_text())) is (turned > 0)
 

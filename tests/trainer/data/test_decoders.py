@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data import packing
 from trainer.data.locks import locked
-from trainer.data.records import Geometry
+from trainer.data.packs import building, decoders
+from trainer.data.packs.records import Geometry
 from trainer.errors import InputError
 
 HOOK = """
@@ -35,7 +35,7 @@ class Loader(importlib.machinery.SourceFileLoader):
 
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname, path, target=None):
-        if fullname == "trainer.data.records":
+        if fullname == "trainer.data.packs.records":
             spec = importlib.machinery.PathFinder.find_spec(fullname, path)
             spec.loader = Loader(fullname, spec.origin)
             return spec
@@ -62,7 +62,7 @@ def test_image_that_kills_its_decoder_process_is_named(tmp_path, monkeypatch, de
     for name in names:
         Image.fromarray(np.full((16, 16), 9, np.uint8)).save(tmp_path / name)
     with locked(tmp_path / "p"), pytest.raises(InputError) as caught:
-        packing.build(
+        building.build(
             tmp_path / "p",
             names,
             [tmp_path / name for name in names],
@@ -93,7 +93,7 @@ def test_decoder_process_killed_during_its_start_is_reported(tmp_path, monkeypat
     paths = [tmp_path / f"{number}.png" for number in range(200)]
 
     def work():
-        with packing._decoders(paths) as pool:
+        with decoders.decoders(2, lambda row: str(paths[row])) as pool:
             for each in [pool.submit(time.sleep, 0.01) for _ in range(300)]:
                 each.result()
 
@@ -125,10 +125,10 @@ def test_decoder_killed_while_another_one_starts_is_reported(tmp_path, monkeypat
     paths = [tmp_path / f"{number}.png" for number in range(200)]
 
     def work():
-        with packing._decoders(paths) as pool:
+        with decoders.decoders(2, lambda row: str(paths[row])) as pool:
             pool.submit(time.sleep, 60)
             pool.submit(time.sleep, 60)
 
     with pytest.raises(error, match=r"its decoder was killed|too many"):
         work()
-    assert [packing._exit_code(process) for process in starts if process.pid] == [-signal.SIGKILL]
+    assert [decoders._exit_code(process) for process in starts if process.pid] == [-signal.SIGKILL]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from trainer.config import PackFit
 from trainer.data.bad_image import BadImageError
-from trainer.data.decode import gray_and_greatest, is_turned
+from trainer.data.decode import ImageSource, gray_and_greatest, is_turned
 from trainer.data.dicom import FULL_BITS
 
 Gray = NDArray[np.uint8]
@@ -68,7 +68,7 @@ def to_gray_square(path: Path, geometry: Geometry) -> Gray:
     return to_record(path, geometry).gray_SS
 
 
-def to_record(path: Path, geometry: Geometry) -> Record:
+def to_record(path: ImageSource, geometry: Geometry) -> Record:
     """The record of an image. Raises: as `to_gray_square`."""
     gray, greatest = gray_and_greatest(path, geometry.bits)
     if min(gray.size) < LEAST_SIDE_PX:

@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data import dataset, pack, packing
+from trainer.data import dataset
 from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
 from trainer.data.locks import locked
-from trainer.data.pack import DamagedPackError, attach, open_pack, pack_key
-from trainer.data.records import Geometry
+from trainer.data.packs import building, checksums, index, reading
+from trainer.data.packs.damage import DamagedPackError
+from trainer.data.packs.key import pack_key
+from trainer.data.packs.records import Geometry
+from trainer.data.packs.verify import attach, open_pack
 from trainer.errors import InputError, TryAgainError
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
@@ -41,9 +44,9 @@ def made(tmp_path_factory):
         Image.fromarray(rng.integers(1, 256, (SIDE, SIDE), np.uint8)).save(folder / "images" / name)
     (folder / "images" / NAMES[-1]).write_bytes(b"no image")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pack, "SHARD_BYTES", SIDE * SIDE * 5)
+        patch.setattr(index, "SHARD_BYTES", SIDE * SIDE * 5)
         with locked(folder / "p"):
-            packing.build(folder / "p", NAMES, paths_in(folder), GEOMETRY, progress=lambda _: None)
+            building.build(folder / "p", NAMES, paths_in(folder), GEOMETRY, progress=lambda _: None)
     (folder / "p" / "checksums.bin").unlink()
     return folder
 
@@ -55,7 +58,7 @@ def paths_in(folder):
 @pytest.fixture
 def there(made, tmp_path, monkeypatch):
     """A copy of it, times and all."""
-    monkeypatch.setattr(pack, "SHARD_BYTES", SIDE * SIDE * 5)
+    monkeypatch.setattr(index, "SHARD_BYTES", SIDE * SIDE * 5)
     shutil.copytree(made / "p", tmp_path / "p")
     return tmp_path / "p"
 
@@ -188,7 +191,7 @@ def test_pack_in_a_cache_that_is_read_only_is_verified_too(there, monkeypatch):
     def refused(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(pack, "write_flushed", refused)
+    monkeypatch.setattr(checksums, "write_flushed", refused)
     assert open_pack(there, NAMES, GEOMETRY) is not None
     assert not [path for path in there.iterdir() if "checksums" in path.name]
 
@@ -231,20 +234,20 @@ def few_open_files(more):
 @pytest.fixture
 def many(tmp_path, monkeypatch):
     """A pack with a shard for each of its 200 records."""
-    monkeypatch.setattr(pack, "SHARD_BYTES", 1)
+    monkeypatch.setattr(index, "SHARD_BYTES", 1)
     paths = [tmp_path / f"{number}.png" for number in range(200)]
     for number, path in enumerate(paths):
         Image.new("L", (SIDE, SIDE), number + 1).save(path)
     names = [path.name for path in paths]
     with locked(tmp_path / "p"):
-        packing.build(tmp_path / "p", names, paths, GEOMETRY, progress=lambda _: None)
+        building.build(tmp_path / "p", names, paths, GEOMETRY, progress=lambda _: None)
     return tmp_path / "p", names
 
 
 def test_pack_of_more_shards_than_files_may_be_open_is_read(many):
     """MIMIC-CXR at 512 pixels has 1,500 shards, and a process 1,024 files."""
     folder, names = many
-    with few_open_files(pack.MOST_OPEN + 20):
+    with few_open_files(reading.MOST_OPEN + 20):
         opened = open_pack(folder, names, GEOMETRY)
         records = np.empty((200, SIDE, SIDE), np.uint8)
         opened.gather(np.arange(200), records)
@@ -263,7 +266,7 @@ def test_unrelated_read_errors_do_not_rebuild_the_pack(decode, monkeypatch, numb
     def refused(path):
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(pack, "open_regular", refused)
+    monkeypatch.setattr(index, "open_regular", refused)
     with pytest.raises(TryAgainError, match="cannot read the pack"):
         decode()
     assert os.path.samestat(before, (folder / "shard-00000.bin").stat())
@@ -276,7 +279,7 @@ def test_pack_beside_which_nothing_can_be_written_is_used_as_it_is(decode, monke
     def refused(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(pack, "write_flushed", refused)
+    monkeypatch.setattr(checksums, "write_flushed", refused)
     opened, said = decode()
     assert said == []
     assert not (opened.folder / "checksums.bin").exists()
@@ -289,7 +292,7 @@ def test_pack_beside_which_nothing_can_be_written_is_used_as_it_is(decode, monke
 @pytest.fixture
 def decode(made, tmp_path, monkeypatch):
     """Open the pack as a run does; gives the pack and what was said."""
-    monkeypatch.setattr(pack, "SHARD_BYTES", SIDE * SIDE * 5)
+    monkeypatch.setattr(index, "SHARD_BYTES", SIDE * SIDE * 5)
     monkeypatch.setattr(dataset, "locate_images", lambda source: paths_in(made))
     table = LabelTable(
         findings=("a",),
@@ -365,7 +368,7 @@ def test_linked_pack_is_not_rebuilt_through_the_link(decode, tmp_path, leads):
 def test_only_leftovers_of_builds_are_swept(decode):
     """By whole names, and by what lies in it: another's folder that is called alike stays."""
     folder = decode()[0].folder
-    packs, old = folder.parent, time.time() - 3 * packing.STALE_S
+    packs, old = folder.parent, time.time() - 3 * building.STALE_S
     hexes, key = "0123456789abcdef" * 2, "a" * 24
     ours = [packs / f".{folder.name}-{hexes}.partial", packs / f".{key}-{hexes}.partial"]
     others = [
@@ -418,13 +421,13 @@ def test_files_and_folder_are_on_the_disk_before_they_get_their_name(made, tmp_p
         done.append(f"{path.name} -> {target.name}")
         return replace(path, target)
 
-    monkeypatch.setattr(packing.os, "fsync", noted_fsync)
+    monkeypatch.setattr(building.os, "fsync", noted_fsync)
     monkeypatch.setattr(Path, "replace", noted_replace)
     with locked(tmp_path / "q"):
-        packing.build(tmp_path / "q", NAMES, paths_in(made), GEOMETRY, progress=lambda _: None)
+        building.build(tmp_path / "q", NAMES, paths_in(made), GEOMETRY, progress=lambda _: None)
     renamed = next(number for number, entry in enumerate(done) if entry.endswith("-> q"))
     partial = done[renamed].partition(" ")[0]
     assert {"names.txt", "sizes.bin", "manifest.json", partial} <= set(done[:renamed])
     assert done[renamed + 1 :] == [tmp_path.name]
-    packing._flushed_and_hashed(tmp_path / "q/shard-00000.bin", SIDE**2)  # what the processes do with each shard
+    building._flushed_and_hashed(tmp_path / "q/shard-00000.bin", SIDE**2)  # what the processes do with each shard
     assert done[-1] == "shard-00000.bin"

@@ -1,0 +1,180 @@
+"""Seconds from start to first step outside decoding, and memory of rank 0, for a data set of the size of ChestX-ray14.
+
+    python benchmarks/start_up.py [--images 112120] [--labels FOLDER] [--rounds 3]
+
+Draws images of 8 x 8 pixels and lists of labels; with `--labels` the names and labels are those of the published lists there
+(`train_list.txt` and so on, also `.gz`). Starts `trainer train` on one CPU process with the tiny network: once with an empty cache,
+which decodes the images, then `--rounds` times with the decoded images in the cache. Each start ends after its first step. Prints
+the seconds since the process started, of them those of decoding, the processor's seconds outside decoding, which other processes
+disturb less, and the memory at the highest; medians with ranges.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import resource
+import statistics
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import numpy as np
+
+SPLITS: Final = {"train": 0.7, "val": 0.1, "test": 0.2}
+SIDE: Final = 8
+FINDINGS: Final = 14
+
+RECIPE: Final = "--preset smoke --model densenet_tiny --pack-side 36 --crop-px 32 --batch-size 8 --device cpu --epochs 1 --no-report"
+
+
+def drawn_lists(images: int) -> dict[str, list[str]]:
+    """Lines of the lists: names in NIH's form, four images for each patient, and labels as rare as there."""
+    random = np.random.default_rng(0)
+    labels_NK = (random.random((images, FINDINGS)) < 0.05).astype(int)
+    lines = [
+        f"{row // 4 + 1:08d}_{row % 4:03d}.png {' '.join(map(str, labels))}"
+        for row, labels in enumerate(labels_NK.tolist())
+    ]
+    ends = (np.cumsum(list(SPLITS.values())) * (images // 4)).round().astype(int) * 4
+    starts = [0, *ends[:-1].tolist()]
+    return {split: lines[start:end] for split, start, end in zip(SPLITS, starts, ends.tolist(), strict=True)}
+
+
+def published_lists(folder: Path) -> dict[str, list[str]]:
+    """Lines of the lists in a folder."""
+    lists = {}
+    for split in SPLITS:
+        plain, packed = folder / f"{split}_list.txt", folder / f"{split}_list.txt.gz"
+        text = plain.read_text() if plain.exists() else gzip.decompress(packed.read_bytes()).decode()
+        lists[split] = text.splitlines()
+    return lists
+
+
+def write_data_set(root: Path, lists: dict[str, list[str]]) -> int:
+    """Lists, and an image for each of their names; returns the number of images."""
+    (root / "images").mkdir(parents=True)
+    random, count = np.random.default_rng(0), 0
+    for split, lines in lists.items():
+        (root / f"{split}_list.txt").write_text("\n".join(lines) + "\n")
+        for line in lines:
+            (root / "images" / line.split()[0]).write_bytes(png(random.integers(0, 256, (SIDE, SIDE), np.uint8)))
+            count += 1
+    return count
+
+
+def png(gray_SS: Any) -> bytes:  # noqa: ANN401 - an array
+    """An 8-bit gray image; written here, as a library takes minutes for all."""
+    rows = b"".join(b"\0" + row.tobytes() for row in gray_SS)
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows, 1)),
+        (b"IEND", b""),
+    )
+    chunks = (
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def child(started_s: float, argv: Sequence[str]) -> None:
+    """Train up to the first step, and print what it took."""
+    from trainer.config import from_argv  # noqa: PLC0415 - its import is part of the measured time
+    from trainer.data import dataset  # noqa: PLC0415
+    from trainer.runs.rank_log import RankLog  # noqa: PLC0415
+    from trainer.runtime.console import Reporter  # noqa: PLC0415
+    from trainer.runtime.world import World  # noqa: PLC0415
+    from trainer.training import loop  # noqa: PLC0415
+
+    imported_s, decoding, decoding_cpu = time.time() - started_s, [0.0], [0.0]
+
+    def timed(act: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **named: Any) -> Any:  # noqa: ANN401
+            start, start_cpu = time.perf_counter(), time.process_time()
+            result = act(*args, **named)
+            decoding[0] += time.perf_counter() - start
+            decoding_cpu[0] += time.process_time() - start_cpu
+            return result
+
+        return call
+
+    def first_step(step: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> None:  # noqa: ANN401
+            step(*args)
+            cpu_s = time.process_time() - decoding_cpu[0]
+            total_s, peak = time.time() - started_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(
+                json.dumps(
+                    {"total": total_s, "import": imported_s, "decoding": decoding[0], "cpu": cpu_s, "MiB": peak}
+                ),
+                flush=True,
+            )
+            os._exit(0)
+
+        return call
+
+    dataset.build = timed(dataset.build)
+    loop.train_step = first_step(loop.train_step)
+    loop.train(from_argv(argv), World(), Reporter(0), RankLog(0))
+
+
+def start(root: Path, number: int) -> dict[str, float]:
+    """One start in a process of its own."""
+    places = [
+        "--data",
+        root / "data",
+        "--output",
+        root / "runs",
+        "--cache-dir",
+        root / "cache",
+        "--name",
+        f"start-{number}",
+    ]
+    argv = [sys.executable, __file__, "--child", str(time.time()), *RECIPE.split(), *map(str, places)]
+    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def row(title: str, values: Sequence[float]) -> str:
+    spread = f"  ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+    return f"{title:<44}{statistics.median(values):8.1f}{spread}"
+
+
+def main() -> None:
+    """Draw, start, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=112_120)
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--work", type=Path, help="folder for the images; default: a temporary one")
+    asked = parser.parse_args()
+    lists = drawn_lists(asked.images) if asked.labels is None else published_lists(asked.labels)
+    with TemporaryDirectory(dir=asked.work) as folder:
+        root = Path(folder)
+        images = write_data_set(root / "data", lists)
+        first, *others = (start(root, number) for number in range(1 + asked.rounds))
+    print(
+        f"{images:,} images of {SIDE} x {SIDE} pixels, one CPU process, tiny network; {asked.rounds} starts with the images in the cache"
+    )
+    for title, starts in (("first start", [first]), ("later start", others)):
+        print(row(f"{title}: seconds to the first step", [one["total"] for one in starts]))
+        print(row("  of them decoding", [one["decoding"] for one in starts]))
+        print(row("  of them imports", [one["import"] for one in starts]))
+        print(row("  outside decoding", [one["total"] - one["decoding"] for one in starts]))
+        print(row("  outside decoding, seconds of the processor", [one["cpu"] for one in starts]))
+        print(row("  memory at the highest, MiB", [one["MiB"] for one in starts]))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(float(sys.argv[2]), sys.argv[3:])
+    else:
+        main()

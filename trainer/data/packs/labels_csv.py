@@ -1,0 +1,103 @@
+"""labels.csv of a prepared set: what its source said of each image, before any choice about unknown labels.
+
+Columns: `Image Index`, `patient` (a number, empty where unknown), `split` (train, val, test or empty), and one for each finding: 1, 0, -1 for
+uncertain, empty for not mentioned, a fraction where readers disagree. No patient ID is in it.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+
+from trainer.data.labels import SPLITS, LabelTable
+from trainer.data.packs.damage import DamagedPackError
+from trainer.data.packs.prepared import LABELS
+from trainer.formats import tables
+from trainer.formats.tables import TableError
+from trainer.limits import LimitError
+
+COLUMNS: Final = ("Image Index", "patient", "split")
+VIEW: Final = "view"
+"""Columns before those of the findings; that of the view only where the source tells it."""
+
+
+def as_bytes(table: LabelTable, rows: Sequence[int]) -> bytes:
+    """These rows of the table as labels.csv."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *([] if table.views is None else [VIEW]), *table.findings])
+    for row in rows:
+        name, split_index = table.images[row], int(table.split_N[row])
+        patient = "" if name in table.unidentified else int(table.patients_N[row])
+        labels = [_cell(value) for value in table.labels_NK[row].tolist()]
+        split = SPLITS[split_index] if split_index >= 0 else ""
+        writer.writerow([name, patient, split, *([] if table.views is None else [table.views[row]]), *labels])
+    return text.getvalue().encode()
+
+
+@lru_cache(maxsize=1024)
+def _cell(value: float) -> str:
+    if np.isnan(value):
+        return ""
+    return str(int(value)) if value == int(value) else str(np.float32(value))
+
+
+def parsed(content: bytes, findings: Sequence[str]) -> LabelTable:
+    """The table in the bytes of labels.csv. Raises: DamagedPackError."""
+    try:
+        rows = tables.rows(content)
+        _, header = next(rows, (0, []))
+        return _table(rows, tuple(findings), has_views=_has_views(header, findings))
+    except (TableError, LimitError, ValueError) as problem:
+        raise DamagedPackError(f"{LABELS}: {problem}") from problem
+
+
+def _has_views(header: list[str], findings: Sequence[str]) -> bool:
+    """Raises: TableError for other columns than those of the index."""
+    if header not in ([*COLUMNS, *findings], [*COLUMNS, VIEW, *findings]):
+        raise TableError("its columns are not those of the index")
+    return len(header) > len(COLUMNS) + len(findings)
+
+
+def _table(rows: Iterator[tuple[int, list[str]]], findings: tuple[str, ...], *, has_views: bool) -> LabelTable:
+    """Raises: TableError, ValueError."""
+    columns = len(COLUMNS) + has_views
+    views: list[str] = []
+    images: list[str] = []
+    patients: list[str] = []
+    splits: list[int] = []
+    labels: list[tuple[float, ...]] = []
+    for line, row in rows:
+        if len(row) != columns + len(findings):
+            raise TableError(f"line {line} has {len(row)} columns")
+        image, patient, split = row[: len(COLUMNS)]
+        views += row[len(COLUMNS) : columns]
+        images.append(image)
+        patients.append(patient)
+        splits.append(SPLITS.index(split) if split else -1)
+        labels.append(_values(tuple(row[columns:])))
+    if len(set(images)) != len(images):
+        raise TableError("it lists an image twice")
+    numbers: dict[str, int] = {}
+    known = [patient or f"image {image}" for patient, image in zip(patients, images, strict=True)]
+    return LabelTable(
+        findings=findings,
+        images=tuple(images),
+        patients_N=np.array([numbers.setdefault(key, len(numbers)) for key in known], np.int64),
+        labels_NK=np.array(labels, np.float32).reshape(-1, len(findings)),
+        split_N=np.array(splits, np.int8),
+        unidentified=frozenset(image for image, patient in zip(images, patients, strict=True) if not patient),
+        views=tuple(views) if has_views else None,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _values(cells: tuple[str, ...]) -> tuple[float, ...]:
+    """Labels of one image; cached, as a data set has few combinations. Raises: ValueError."""
+    values = tuple(float(cell) if cell else float("nan") for cell in cells)
+    if any(not (value == -1 or 0 <= value <= 1) for value, cell in zip(values, cells, strict=True) if cell):
+        raise ValueError(f"a label must be -1, or from 0 to 1, got `{','.join(cells)}`")
+    return values
