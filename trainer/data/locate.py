@@ -138,8 +138,13 @@ def _places(source: Source) -> dict[str, list[Path]]:
     """The files of each image that is there."""
     if source.placement == "paths":
         paths = {name: source.root / name for name in _used(source)}
-        return {name: [path] for name, path in paths.items() if path.exists()}
+        return {name: [path] for name, path in paths.items() if _stays_below(name) and path.exists()}
     return _named_places(source) if source.placement == "images" else _places_by_file_name(source)
+
+
+def _stays_below(name: str) -> bool:
+    """Whether a path of a table stays below the data set's directory."""
+    return ".." not in name.split("/")
 
 
 def _named_places(source: Source) -> dict[str, list[Path]]:
@@ -158,7 +163,7 @@ def _named_places(source: Source) -> dict[str, list[Path]]:
     beside = (
         ((name, source.root / name) for name in _used(source) if name not in found) if source.layout == "csv" else ()
     )
-    return found | {name: [path] for name, path in beside if path.is_file()}
+    return found | {name: [path] for name, path in beside if _stays_below(name) and path.is_file()}
 
 
 def _places_by_file_name(source: Source) -> dict[str, list[Path]]:
