@@ -4,8 +4,6 @@ Columns: `Image Index`, `patient` (a number, empty where unknown), `split` (trai
 uncertain, empty for not mentioned, a fraction where readers disagree. No patient ID is in it.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
@@ -15,7 +13,7 @@ import numpy as np
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.packs.damage import DamagedPackError
 from trainer.data.packs.prepared import LABELS
-from trainer.formats import tables
+from trainer.formats import spreadsheet, tables
 from trainer.formats.tables import TableError
 from trainer.limits import LimitError
 
@@ -26,23 +24,22 @@ VIEW: Final = "view"
 
 def as_bytes(table: LabelTable, rows: Sequence[int]) -> bytes:
     """These rows of the table as labels.csv."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *([] if table.views is None else [VIEW]), *table.findings])
+    lines = [spreadsheet.line([*COLUMNS, *([] if table.views is None else [VIEW]), *table.findings])]
     for row in rows:
         name, split_index = table.images[row], int(table.split_N[row])
-        patient = "" if name in table.unidentified else int(table.patients_N[row])
-        labels = [_cell(value) for value in table.labels_NK[row].tolist()]
+        patient = None if name in table.unidentified else int(table.patients_N[row])
         split = SPLITS[split_index] if split_index >= 0 else ""
-        writer.writerow([name, patient, split, *([] if table.views is None else [table.views[row]]), *labels])
-    return text.getvalue().encode()
+        view = [] if table.views is None else [table.views[row]]
+        lines.append(spreadsheet.line([name, patient, split, *view, *map(_cell, table.labels_NK[row].tolist())]))
+    return "".join(lines).encode()
 
 
 @lru_cache(maxsize=1024)
-def _cell(value: float) -> str:
+def _cell(value: float) -> int | float | None:
+    """The label as a cell: the shortest number that is the same float32."""
     if np.isnan(value):
-        return ""
-    return str(int(value)) if value == int(value) else str(np.float32(value))
+        return None
+    return int(value) if value == int(value) else float(str(np.float32(value)))
 
 
 def parsed(content: bytes, findings: Sequence[str]) -> LabelTable:
@@ -57,7 +54,7 @@ def parsed(content: bytes, findings: Sequence[str]) -> LabelTable:
 
 def _has_views(header: list[str], findings: Sequence[str]) -> bool:
     """Raises: TableError for other columns than those of the index."""
-    if header not in ([*COLUMNS, *findings], [*COLUMNS, VIEW, *findings]):
+    if [spreadsheet.read(name) for name in header] not in ([*COLUMNS, *findings], [*COLUMNS, VIEW, *findings]):
         raise TableError("its columns are not those of the index")
     return len(header) > len(COLUMNS) + len(findings)
 
@@ -74,8 +71,8 @@ def _table(rows: Iterator[tuple[int, list[str]]], findings: tuple[str, ...], *, 
         if len(row) != columns + len(findings):
             raise TableError(f"line {line} has {len(row)} columns")
         image, patient, split = row[: len(COLUMNS)]
-        views += row[len(COLUMNS) : columns]
-        images.append(image)
+        views += map(spreadsheet.read, row[len(COLUMNS) : columns])
+        images.append(spreadsheet.read(image))
         patients.append(patient)
         splits.append(SPLITS.index(split) if split else -1)
         labels.append(_values(tuple(row[columns:])))
