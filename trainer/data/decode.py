@@ -70,6 +70,8 @@ class ImageBytes:
 
     name: str
     content: bytes
+    size_bytes: int | None = None
+    """Size of the file, where its content was not read because it is too large."""
 
 
 ImageSource = Path | ImageBytes
@@ -180,7 +182,7 @@ def _opened(source: ImageSource, held: ExitStack, bits: int) -> Decoded:
 def _file_of(source: ImageSource) -> Iterator[tuple[BinaryIO, int]]:
     """The open file and its size. Raises: OSError."""
     if isinstance(source, ImageBytes):
-        yield io.BytesIO(source.content), len(source.content)
+        yield io.BytesIO(source.content), source.size_bytes or len(source.content)
         return
     with open_regular(source) as file:
         yield file, os.fstat(file.fileno()).st_size

@@ -132,3 +132,11 @@ def test_decoder_killed_while_another_one_starts_is_reported(tmp_path, monkeypat
     with pytest.raises(error, match=r"its decoder was killed|too many"):
         work()
     assert [decoders._exit_code(process) for process in starts if process.pid] == [-signal.SIGKILL]
+
+
+def test_ctrl_c_does_not_reach_a_decoder():
+    """Each would print a traceback, even while it still imports NumPy."""
+    with decoders.decoders(1, str) as pool:
+        blocked = pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
+    assert signal.SIGINT in blocked
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

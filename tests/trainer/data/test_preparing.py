@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faultproxy import CutAnswer
 from prepared_sets import (
     SIDE,
     archived,
@@ -560,3 +561,59 @@ def test_zip_is_prepared_in_pieces_that_several_processes_can_share(phantoms, tm
     assert {name: record.tobytes() for name, record in ours.items()} == {
         name: record.tobytes() for name, record in theirs.items()
     }
+
+
+@pytest.mark.parametrize("place", ["archive", "bucket"])
+def test_member_larger_than_an_image_is_not_read_into_memory(phantoms, tmp_path, inline, s3, monkeypatch, place):  # noqa: F811
+    """Its size is in its header; the others are prepared."""
+    from trainer.data import decode
+    from trainer.data.preparing import archives as module
+    from trainer.data.preparing import part_images
+    from trainer.storage import open_storage
+
+    most = max(path.stat().st_size for path in images_of(phantoms))
+    for each in (decode, module, part_images):
+        monkeypatch.setattr(each, "IMAGE_FILE_BYTES", most)
+    large = images_of(phantoms)[4]
+    big = (f"images/{large.name}", large.read_bytes() + bytes(most))
+    data = label_files(phantoms, tmp_path / "data")
+    if place == "archive":
+        tarred(data / "a.tar.gz", [*[path for path in images_of(phantoms) if path != large], big])
+    else:
+        storage = open_storage("s3://cxr/data")
+        for path in [*data.iterdir(), *images_of(phantoms)]:
+            storage.write(path.name if path.parent == data else f"images/{path.name}", path.read_bytes())
+        storage.write(*big)
+        data = "s3://cxr/data"
+    with pytest.raises(InputError, match="cannot read 1 of 36 images") as caught:
+        run(data, tmp_path / "p")
+    assert f"{large.name}: its file has" in str(caught.value)
+
+
+def test_set_is_prepared_from_and_to_a_server_of_another_kind(archives, tmp_path, inline, rclone):  # noqa: F811
+    """rclone's server checks signatures, and answers ranges its own way."""
+    shutil.copytree(archives, rclone.folder / "cxr/raw")
+    made, _ = run("s3://cxr/raw", "s3://cxr/out")
+    whole, _ = run(archives, tmp_path / "whole")
+    assert made == whole
+    assert content(rclone.folder / "cxr/out") == content(tmp_path / "whole")
+
+
+def test_archive_is_read_on_where_a_connection_was_lost(phantoms, tmp_path, inline, fault_proxy, monkeypatch):  # noqa: F811
+    """Gigabytes of a stream are not read again."""
+    from trainer.storage import open_storage
+
+    data = one_archive(phantoms, tmp_path / "data").parent
+    storage = open_storage("s3://cxr/raw")
+    for path in data.iterdir():
+        storage.write(path.name, path.read_bytes())
+    whole, _ = run(data, tmp_path / "whole")
+    fault_proxy.script(CutAnswer(5000), method="GET", key="*/images.tar.gz", times=2)
+    made, _ = run("s3://cxr/raw", tmp_path / "p")
+    assert made == whole
+    got = [
+        request
+        for request in fault_proxy.requests
+        if request.path.partition("?")[0].endswith("images.tar.gz") and request.method == "GET"
+    ]
+    assert [request.fault for request in got] == ["CutAnswer", "CutAnswer", None]

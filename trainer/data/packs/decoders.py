@@ -56,6 +56,18 @@ _slot: Final[list[_CurrentImages]] = []
 """In a decoder process: where it sets its current image."""
 
 
+class _Decoder(SpawnProcess):
+    """A decoder, which Ctrl-C does not reach: it would end with a traceback, and the parent ends it anyway."""
+
+    def start(self) -> None:
+        """Start it, with the signal blocked: a thread may not change how a signal is handled, and children inherit what it blocks."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _TrackingContext(SpawnContext):
     """Records the processes that a pool starts: the pool forgets them all when one has ended."""
 
@@ -65,7 +77,7 @@ class _TrackingContext(SpawnContext):
 
     def Process(self, *args: Any, **settings: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: ANN401, N802 - called by the pool
         """A process that is about to be started."""
-        process = SpawnProcess(*args, **settings)
+        process = _Decoder(*args, **settings)
         self.started.append(process)
         return process
 
@@ -86,6 +98,7 @@ def decoders(count: int, image_of: Callable[[int], str]) -> Iterator[ProcessPool
             if isinstance(problem, BrokenProcessPool) or _is_broken(problem, context.started):
                 raise _ended(context.started, current_images, image_of) from problem
             pool.shutdown(wait=False, cancel_futures=True)
+            _terminate(context.started)  # nobody waits for what they are decoding
             raise
 
 
@@ -101,13 +114,18 @@ def _is_broken(problem: BaseException, started: Sequence[BaseProcess]) -> bool:
     return bool(connection.wait([process.sentinel for process in started if process.pid is not None], _ENDING_S))
 
 
+def _terminate(started: Sequence[BaseProcess]) -> None:
+    """End decoders; the pool does not end a process that is still starting, and would wait forever."""
+    for process in started:
+        if process.pid is not None:
+            process.terminate()
+
+
 def _ended(
     started: Sequence[BaseProcess], current_images: _CurrentImages, image_of: Callable[[int], str]
 ) -> InputError:
     """Error that names the decoder that ended first, and its image; the others are terminated."""
-    for process in started:
-        if process.pid is not None:  # the pool does not end a process that is still starting, and would wait forever
-            process.terminate()
+    _terminate(started)
     codes = {process.pid: _exit_code(process) for process in started if process.pid is not None}
     ended = {pid: code for pid, code in codes.items() if code not in {None, 0, -signal.SIGTERM}}
     rows = [(current_images.row_of(pid), code) for pid, code in ended.items()]

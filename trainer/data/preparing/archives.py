@@ -75,14 +75,15 @@ class Archive:
         """
         first_place: dict[str, str] = {}
         with self._errors(), closing(self._members(image_of, without, ignored)) as members:
-            for name, place, content in members:
+            for name, entry in members:
+                place, content = entry.place, entry.read()
                 if name in first_place:
                     raise InputError(
                         f"cannot read images from `{self._shown}`: `{name}` is in it twice, as `{first_place[name]}` and `{place}`",
                         hint="remove one of them, or the archive that holds copies",
                     )
                 first_place[name] = place
-                yield name, ImageBytes(f"{self.key}/{place}", content)
+                yield name, ImageBytes(f"{self.key}/{place}", content, entry.size_bytes)
 
     def listed(self) -> list[str] | None:
         """Places of the images, from the archive's directory; None for a kind that has none. Raises: as `images`."""
@@ -97,14 +98,14 @@ class Archive:
 
     def _members(
         self, image_of: Callable[[str], str | None], without: frozenset[str], ignored: Ignored
-    ) -> Generator[tuple[str, str, bytes]]:
-        """Image, place in the archive, and content."""
+    ) -> Generator[tuple[str, "_Entry"]]:
+        """Image and member."""
         walk = self._zipped() if self._is_zip else self._tarred()
         with closing(walk) as entries:
             for entry in entries:
                 name = _image(entry, image_of, without, ignored)
                 if name is not None:
-                    yield name, entry.place, entry.read()
+                    yield name, entry
 
     def _tarred(self) -> Generator["_Entry"]:
         with self._opened() as file:

@@ -70,4 +70,4 @@ def _read(storage: Storage, file: ImageFile) -> ImageBytes:
     try:
         return ImageBytes(file.place, storage.read(file.place, most_bytes=IMAGE_FILE_BYTES))
     except LimitError:
-        return ImageBytes(file.place, b"")
+        return ImageBytes(file.place, b"", IMAGE_FILE_BYTES + 1)

@@ -158,14 +158,19 @@ def _batches(
 
 
 def _submitted(names: list[str], sources: list[ImageSource], size_bytes: int, workshop: Workshop) -> _Task:
-    if workshop.stopped.is_set():
-        raise TryAgainError("cannot continue: another part has failed")
+    _check_running(workshop)
     number = workshop.numbers.begin(names)
     return _Task(names, size_bytes, number, workshop.pool.submit(decode_images, number, sources, workshop.geometry))
 
 
+def _check_running(workshop: Workshop) -> None:
+    if workshop.stopped.is_set():
+        raise TryAgainError("cannot continue: another part has failed")
+
+
 def _take(waiting: deque[_Task], shards: ShardWriter, done: _Done, workshop: Workshop) -> int:
     """Append the records of the first waiting task; the bytes that it held."""
+    _check_running(workshop)
     task = waiting[0]
     records_NSS, decoded = task.result.result()
     waiting.popleft()
