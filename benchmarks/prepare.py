@@ -72,7 +72,7 @@ def run(command: list[str], cores: set[int]) -> Run:
 
     def watch() -> None:
         nonlocal peak
-        while not ended.wait(0.5):
+        while not ended.wait(0.1):
             peak = max(peak, pss_kib(children(process.pid)))
 
     watcher = threading.Thread(target=watch)

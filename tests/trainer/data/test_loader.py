@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.loader import BUFFERS, Loader, evaluation_batches, training_batches, training_order
-from trainer.data.packs.checksums import checksum
+from trainer.data.packs.checksums import checksums_of
 from trainer.data.packs.index import PackIndex
 from trainer.data.packs.reading import Pack, Shard
 from trainer.data.packs.records import Geometry
@@ -63,7 +63,7 @@ def pack(tmp_path):
     """Twenty records, each filled with its own number, in one shard."""
     records = np.repeat(np.arange(20, dtype=np.uint8), 16).reshape(20, 4, 4)
     records.tofile(tmp_path / "shard-00000.bin")
-    checksums_N = np.array([checksum(record) for record in records], np.uint32)
+    checksums_N = np.array(checksums_of(records), np.uint32)
     geometry = Geometry(side=4, fit="crop")
     index = PackIndex(format=2, geometry=geometry, count=20, pillow="", files={}, unreadable={})
     sizes_N2, records_N = np.full((20, 2), 8, np.int32), np.arange(20)

@@ -541,3 +541,22 @@ def test_shards_of_no_part_are_removed(phantoms, tmp_path, inline, small_shards,
     run(data, tmp_path / "p")
     run(data, tmp_path / "q")
     assert content(tmp_path / "p") == content(tmp_path / "q")
+
+
+def test_zip_is_prepared_in_pieces_that_several_processes_can_share(phantoms, tmp_path, inline, monkeypatch):  # noqa: F811
+    """Many sets come as a single zip; a reader can begin anywhere in it."""
+    data = label_files(phantoms, tmp_path / "data")
+    zipped(data / "all.zip", images_of(phantoms))
+    run(data, tmp_path / "whole")
+    monkeypatch.setattr(plan, "MEMBERS_PER_PART", 10)
+    run(data, tmp_path / "pieces")
+    names = [part.name for part in prepared.read(tmp_path / "pieces").parts]
+    assert names == ["all.zip 0000", "all.zip 0001", "all.zip 0002", "all.zip 0003"]
+    for share in (2, 1):
+        run(data, tmp_path / "shares", parts=f"{share}/2")
+    run(data, tmp_path / "shares")
+    assert content(tmp_path / "shares") == content(tmp_path / "pieces")
+    ours, theirs = (records_by_name(tmp_path / name) for name in ("pieces", "whole"))
+    assert {name: record.tobytes() for name, record in ours.items()} == {
+        name: record.tobytes() for name, record in theirs.items()
+    }

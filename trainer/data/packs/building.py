@@ -19,7 +19,7 @@ import PIL
 from trainer.data.class_folders import DICOM_SUFFIXES
 from trainer.data.dicom import check_dicom_readable
 from trainer.data.locks import is_free
-from trainer.data.packs.checksums import checksum, keep_checksums
+from trainer.data.packs.checksums import GROUP, checksums_of, keep_checksums
 from trainer.data.packs.decoders import decoders
 from trainer.data.packs.decoding import Decoded, decode
 from trainer.data.packs.index import (
@@ -196,9 +196,11 @@ def _tasks(shards: Sequence[Path], paths: Sequence[Path], side: int) -> Iterator
 def _flushed_and_hashed(path: Path, record_bytes: int) -> tuple[str, list[int]]:
     """sha256 of a file after fsync, and CRC-32 of each of its records."""
     _flush(path)
-    digest, checksums = hashlib.sha256(), []
+    digest = hashlib.sha256()
+    checksums: list[int] = []
     with path.open("rb") as file:
-        while record := file.read(record_bytes):
-            digest.update(record)
-            checksums.append(checksum(record))
+        while content := file.read(GROUP * record_bytes):
+            digest.update(content)
+            whole = len(content) // record_bytes * record_bytes  # names and sizes are hashed here, too
+            checksums += checksums_of(np.frombuffer(content[:whole], np.uint8).reshape(-1, record_bytes)).tolist()
     return digest.hexdigest(), checksums

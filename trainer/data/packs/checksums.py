@@ -1,5 +1,6 @@
 """Checksums of records, kept beside a pack for the processes of a node."""
 
+import math
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -19,18 +20,26 @@ Checksums = NDArray[np.uint32]
 _BLOCK_BYTES: Final = 1024
 
 
-def checksum(record: Gray | bytes) -> int:
-    """Checksum of a record: CRC-32 of the sums of its 64-bit words over blocks of 1 KiB, then of the bytes after the last block.
+GROUP: Final = 8
+"""Records whose checksums are computed at once: their sums take half as long as one by one, while all are in the cache."""
+
+
+def checksums_of(records_NSS: Gray) -> Checksums:
+    """Checksum of each record: CRC-32 of the sums of its 64-bit words over blocks of 1 KiB, then of the bytes after the last block.
 
     Changes with every flipped bit, every changed run of up to 8 bytes, and when a record is truncated, zeroed, or replaced by
     another one (but for one in 4 billion). Not detected: blocks of 1 KiB that changed places within the record, and changes
     of several blocks that cancel out in the sums. The sha256 of the shard, compared at each start, detects these. Source:
-    2.6 times as fast as CRC-32 of the whole record (docs/decisions/0022).
+    a fifth of the time of CRC-32 of the whole record (docs/decisions/0022).
     """
-    bytes_B = np.frombuffer(record, np.uint8)
-    whole = len(bytes_B) // _BLOCK_BYTES * _BLOCK_BYTES
-    sums = bytes_B[:whole].view("<u8").reshape(-1, _BLOCK_BYTES // 8).sum(axis=0)
-    return zlib.crc32(bytes_B[whole:].data, zlib.crc32(sums.tobytes()))
+    record_bytes = math.prod(records_NSS.shape[1:])
+    count, blocks = len(records_NSS), record_bytes // _BLOCK_BYTES
+    records_NB = records_NSS.reshape(count, record_bytes)
+    whole = blocks * _BLOCK_BYTES
+    words_NBW = records_NB[:, :whole].view("<u8").reshape(count, blocks, _BLOCK_BYTES // 8)
+    sums_NW = np.add.reduce(words_NBW, axis=1)
+    pairs = zip(sums_NW, records_NB[:, whole:], strict=True)
+    return np.array([zlib.crc32(tail.data, zlib.crc32(sums.data)) for sums, tail in pairs], np.uint32)
 
 
 def keep_checksums(folder: Path, checksums_N: Checksums) -> None:

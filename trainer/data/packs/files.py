@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.packs.checksums import Checksums, checksum
+from trainer.data.packs.checksums import GROUP, Checksums, checksums_of
 from trainer.data.packs.damage import DamagedPackError
 from trainer.data.packs.index import content_of
 from trainer.data.packs.key import Progress
@@ -49,13 +49,13 @@ def verified_shards(
 def _verified(path: Path, expected: tuple[int, str], record_bytes: int) -> Checksums:
     """Checksum of each record of a shard of this size and hash. Raises: DamagedPackError; OSError."""
     size, sha256 = expected
-    digest, checksums = hashlib.sha256(), []
+    digest, checksums = hashlib.sha256(), [np.empty(0, np.uint32)]
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size != size:
             raise DamagedPackError(f"{path.name} has another size")
-        while record := file.read(record_bytes):
-            digest.update(record)
-            checksums.append(checksum(record))
+        while content := file.read(GROUP * record_bytes):
+            digest.update(content)
+            checksums.append(checksums_of(np.frombuffer(content, np.uint8).reshape(-1, record_bytes)))
     if digest.hexdigest() != sha256:
         raise DamagedPackError(f"{path.name} has changed")
-    return np.array(checksums, np.uint32)
+    return np.concatenate(checksums)

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.packs.checksums import Checksums, checksum
+from trainer.data.packs.checksums import GROUP, Checksums, checksums_of
 from trainer.data.packs.index import NAMES, PackIndex, is_shard
 from trainer.data.packs.records import Gray
 from trainer.errors import TryAgainError
@@ -74,16 +74,26 @@ class Pack:
         """
         records_N = self.records_N[rows_N]
         shards_N = np.searchsorted(self.first_S, records_N, side="right") - 1
-        numbers_N = records_N - self.first_S[shards_N]
-        places = zip(rows_N.tolist(), shards_N.tolist(), numbers_N.tolist(), strict=True)
-        for position, (row, shard_number, number) in enumerate(places):
-            shard, record_SS, expected = self.shards[shard_number], out_NHW[position], self.checksums_N[row]
-            try:
-                is_whole = shard.read_into(record_SS, number)
-            except OSError as problem:
-                raise self._changed(shard, str(problem.strerror).lower()) from problem
-            if not is_whole or checksum(record_SS) != expected:
-                raise self._changed(shard, f"record {row} has changed")
+        places = list(zip(shards_N.tolist(), (records_N - self.first_S[shards_N]).tolist(), strict=True))
+        expected_N = self.checksums_N[rows_N]
+        for first in range(0, len(places), GROUP):
+            group = places[first : first + GROUP]
+            records_NSS = out_NHW[first : first + len(group)]
+            for (shard, number), record_SS in zip(group, records_NSS, strict=True):
+                self._read(self.shards[shard], number, record_SS)
+            is_same_N = checksums_of(records_NSS) == expected_N[first : first + len(group)]
+            if not is_same_N.all():
+                wrong = int(is_same_N.argmin())
+                raise self._changed(self.shards[group[wrong][0]], f"record {rows_N[first + wrong]} has changed")
+
+    def _read(self, shard: Shard, number: int, record_SS: Gray) -> None:
+        """Read a record of a shard. Raises: TryAgainError for a file that ends before it, or cannot be read."""
+        try:
+            is_whole = shard.read_into(record_SS, number)
+        except OSError as problem:
+            raise self._changed(shard, str(problem.strerror).lower()) from problem
+        if not is_whole:
+            raise self._changed(shard, f"record {number} of the file has changed")
 
     def _changed(self, shard: Shard, what: str) -> TryAgainError:
         return TryAgainError(

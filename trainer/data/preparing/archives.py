@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, Final, cast
 
 from trainer.data.class_folders import IMAGE_SUFFIXES
@@ -51,6 +51,17 @@ class Archive:
     storage: Storage
     key: str
     stat: Stat
+    first: int = 0
+    last: int | None = None
+    """Members that are read, of an archive with a directory: from `first` to before `last`, in the order of the directory."""
+
+    def pieces(self, most: int) -> list["Archive"]:
+        """This archive in pieces of at most so many members; whole where it has no directory. Raises: as `images`."""
+        if not self._is_zip:
+            return [self]
+        with self._errors(), self._opened() as file, zipfile.ZipFile(file) as archive:
+            count = len(archive.infolist())
+        return [replace(self, first=first, last=first + most) for first in range(0, max(count, 1), most)]
 
     def images(
         self, image_of: Callable[[str], str | None], without: frozenset[str], ignored: Ignored
@@ -105,7 +116,7 @@ class Archive:
 
     def _zipped(self) -> Generator["_Entry"]:
         with self._opened() as file, zipfile.ZipFile(file) as archive:
-            for info in archive.infolist():
+            for info in archive.infolist()[self.first : self.last]:
                 if info.flag_bits & _ENCRYPTED:
                     raise DamagedArchiveError("it is encrypted")
                 kind = (

@@ -17,13 +17,16 @@ from trainer.errors import InputError, listing, on_one_line
 from trainer.storage.files import file_errors
 
 FILES_PER_PART: Final = 4096
+MEMBERS_PER_PART: Final = 16_384
+"""Members of an archive with a directory, which is read for each part."""
+
 MOST_PARTS: Final = 10_000
 _SHOWN_CHARS: Final = 40
 
 
 @dataclass(frozen=True)
 class PlannedPart:
-    """An archive, or a run of image files in table order."""
+    """An archive, a piece of one that has a directory, or a run of image files in table order."""
 
     number: int
     name: str
@@ -70,26 +73,35 @@ def plan(data_set: DataSet, geometry: Geometry) -> Plan:
     table = data_set.source.table
     files = list(data_set.files.items())
     has_all = len(files) == len(table)
-    archives = () if has_all else data_set.archives
+    pieces = [] if has_all else _pieces(data_set.archives)
     runs = [files[first : first + FILES_PER_PART] for first in range(0, len(files), FILES_PER_PART)]
-    names = [archive.key for archive in archives] + [f"image files {number:04d}" for number in range(len(runs))]
-    if len(names) >= MOST_PARTS:
-        raise InputError(f"cannot prepare the data set: it has {len(names):,} parts, at most {MOST_PARTS - 1:,}")
-    if not names:
+    if len(pieces) + len(runs) > MOST_PARTS:
+        raise InputError(
+            f"cannot prepare the data set: it has {len(pieces) + len(runs):,} parts, at most {MOST_PARTS:,} are possible"
+        )
+    if not pieces and not runs:
         raise InputError(
             f"cannot prepare `{data_set.storage.url}`: it has none of the {len(table):,} images, neither as files nor in archives"
             f"{listing(table.images)}",
             hint="archives must end in .tar.gz, .tgz, .tar or .zip",
         )
-    parts = [
-        PlannedPart(number, name, archive) for number, (name, archive) in enumerate(zip(names, archives, strict=False))
-    ]
+    parts = [PlannedPart(number, name, archive) for number, (name, archive) in enumerate(pieces)]
     parts += [
-        PlannedPart(len(archives) + number, names[len(archives) + number], None, tuple(run))
+        PlannedPart(len(pieces) + number, f"image files {number:04d}", None, tuple(run))
         for number, run in enumerate(runs)
     ]
     labels = hashlib.sha256(as_bytes(table, range(len(table)))).hexdigest()
     return Plan(tuple(parts), geometry, data_set.source.layout, labels)
+
+
+def _pieces(archives: Sequence[Archive]) -> list[tuple[str, Archive]]:
+    """Name and archive of each part; an archive with a directory may have several parts. Raises: InputError."""
+    named = []
+    for archive in archives:
+        pieces = archive.pieces(MEMBERS_PER_PART)
+        names = [archive.key] if len(pieces) == 1 else [f"{archive.key} {number:04d}" for number in range(len(pieces))]
+        named += list(zip(names, pieces, strict=True))
+    return named
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

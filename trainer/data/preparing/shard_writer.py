@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trainer.data.packs.checksums import checksum
+from trainer.data.packs.checksums import GROUP, checksums_of
 from trainer.data.packs.index import records_per_shard
 from trainer.data.packs.prepared import shard_name
 from trainer.data.packs.records import Gray
@@ -37,8 +37,9 @@ class ShardWriter:
     """Name, bytes and sha256 of each shard written."""
     checksums: list[int] = field(default_factory=list)
     """Of each record written."""
-    _filling: list[Gray] = field(default_factory=list)
+    _filling: Gray | None = None
     _count: int = 0
+    """Records in `_filling`."""
     _writing: Future[tuple[str, int, str, list[int]]] | None = None
     _started: int = 0
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
@@ -47,8 +48,10 @@ class ShardWriter:
         """Append these records. Raises: as the storage, for an earlier shard."""
         per_shard = records_per_shard(self.side)
         while len(records_NSS):
+            if self._filling is None:
+                self._filling = np.empty((per_shard, self.side, self.side), np.uint8)
             taken = records_NSS[: per_shard - self._count]
-            self._filling.append(taken)
+            self._filling[self._count : self._count + len(taken)] = taken
             self._count += len(taken)
             records_NSS = records_NSS[len(taken) :]
             if self._count == per_shard:
@@ -64,11 +67,12 @@ class ShardWriter:
         self._pool.shutdown(cancel_futures=True)
 
     def _flush(self) -> None:
-        if not self._count:
+        if self._filling is None:
             return
         self._wait()
-        records, self._filling, self._count = self._filling, [], 0
-        self._writing = self._pool.submit(self._write, shard_name(self.part, self._started), records)
+        content = self._filling[: self._count].tobytes()
+        self._filling, self._count = None, 0
+        self._writing = self._pool.submit(self._write, shard_name(self.part, self._started), content)
         self._started += 1
 
     def _wait(self) -> None:
@@ -79,10 +83,10 @@ class ShardWriter:
         self.checksums += checksums
         self._writing = None
 
-    def _write(self, name: str, records: list[Gray]) -> tuple[str, int, str, list[int]]:
-        checksums = [checksum(record_SS) for each in records for record_SS in each]
-        content = np.concatenate(records).tobytes()
-        records.clear()
+    def _write(self, name: str, content: bytes) -> tuple[str, int, str, list[int]]:
+        records_NB = np.frombuffer(content, np.uint8).reshape(-1, self.side**2)
+        groups = [checksums_of(records_NB[first : first + GROUP]) for first in range(0, len(records_NB), GROUP)]
+        checksums = np.concatenate(groups).tolist()
         sha256 = hashlib.sha256(content).hexdigest()
         self.storage.write(name, content)
         return name, len(content), sha256, checksums
