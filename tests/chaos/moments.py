@@ -20,12 +20,12 @@ POINTS: Final = {
         "state.begin:after",
     ],
     "pack": [
-        "packing.build:before",
-        "packing._tasks:before",
-        "packing._decode:before",
-        "packing._decode:after",
-        "packing._write:after",
-        "packing.build:after",
+        "building.build:before",
+        "building._tasks:before",
+        "decoding.decode:before",
+        "decoding.decode:after",
+        "building._write:after",
+        "building.build:after",
     ],
     "step": ["loop.train_step:before", "loop.train_step:after", "loop.validate:before", "loop.validate:after"],
     "snapshot": [
@@ -151,7 +151,7 @@ class Moment:
         return f"{self.phase:8}  " + ", then ".join(map(str, self.stages)) + (" (in parts)" if self.in_parts else "")
 
 
-ONCE: Final = ("packing.build", "packing._tasks", "packing._write", "attempts.begin", "state.begin", "loop.finish")
+ONCE: Final = ("building.build", "building._tasks", "building._write", "attempts.begin", "state.begin", "loop.finish")
 
 PHASES: Final = [*POINTS, "spool", "any time"]
 PAIRS: Final = [

@@ -8,7 +8,7 @@ from trials import site
 pytestmark = pytest.mark.e2e
 
 FIXED = [
-    Moment("rank-in-pack", "pack", [Stage("rank", "packing._decode:before", rank=0)]),
+    Moment("rank-in-pack", "pack", [Stage("rank", "decoding.decode:before", rank=0)]),
     Moment(
         "all-in-spool",
         "state",

@@ -12,7 +12,7 @@ from trainer.data.labels import SPLITS
 from trainer.data.layouts import Source
 from trainer.data.layouts.source import Placement
 from trainer.data.names import Names, is_images_folder
-from trainer.data.patients import file_name
+from trainer.data.patients import file_name, nih_patient
 from trainer.errors import InputError, listing
 
 PLACES: Final[dict[Placement, str]] = {
@@ -68,14 +68,6 @@ def missing_images(source: Source) -> list[str]:
     return [name for name in _used(source) if name not in places]
 
 
-def _refuse_records(source: Source) -> None:
-    if source.placement == "records":
-        raise InputError(
-            f"cannot find the images of `{source.root}`: it is a prepared set, which holds records and no image files",
-            hint="give the data set that it was prepared from",
-        )
-
-
 def absent_from(source: Source, keys: Sequence[str]) -> list[str]:
     """Names of the images in a split that are not among these keys of a bucket, in table order."""
     used = _used(source)
@@ -85,11 +77,26 @@ def absent_from(source: Source, keys: Sequence[str]) -> list[str]:
     if source.placement == "stems":
         stems = {PurePosixPath(key).stem for key in keys if key.lower().endswith(IMAGE_SUFFIXES)}
         return [name for name in used if file_name(name) not in stems]
+    if source.placement == "anywhere":
+        there = set(map(file_name, keys))
+        return [name for name in used if file_name(name) not in there]
     named = {name.partition("/")[0] for name in used if "/" in name}
-    anywhere = source.placement == "anywhere"
-    below = [key for key in keys if anywhere or key.startswith("images") or key.partition("/")[0] in named]
-    there = {file_name(key) for key in below} | (set(keys) if source.layout == "csv" else set())
-    return [name for name in used if file_name(name) not in there and name not in there]
+    below = Names(key for key in keys if key.startswith("images") or key.partition("/")[0] in named)
+    beside = set(keys) if source.layout == "csv" else set()
+    return [name for name in used if name not in beside and not _is_meant(below, name)]
+
+
+def _is_meant(names: Names, name: str) -> bool:
+    """Whether one of the names may be that of this image; those in NIH's form are unique without their folders."""
+    return bool(names.agreeing(name)) or (bool(nih_patient(name)) and bool(names.same_file(name)))
+
+
+def _refuse_records(source: Source) -> None:
+    if source.placement == "records":
+        raise InputError(
+            f"cannot find the images of `{source.root}`: it is a prepared set, which holds records and no image files",
+            hint="give the data set that it was prepared from",
+        )
 
 
 def _is_dangling(path: Path) -> bool:
@@ -131,8 +138,13 @@ def _places(source: Source) -> dict[str, list[Path]]:
     """The files of each image that is there."""
     if source.placement == "paths":
         paths = {name: source.root / name for name in _used(source)}
-        return {name: [path] for name, path in paths.items() if path.exists()}
+        return {name: [path] for name, path in paths.items() if _stays_below(name) and path.exists()}
     return _named_places(source) if source.placement == "images" else _places_by_file_name(source)
+
+
+def _stays_below(name: str) -> bool:
+    """Whether a path of a table stays below the data set's directory."""
+    return ".." not in name.split("/")
 
 
 def _named_places(source: Source) -> dict[str, list[Path]]:
@@ -151,7 +163,7 @@ def _named_places(source: Source) -> dict[str, list[Path]]:
     beside = (
         ((name, source.root / name) for name in _used(source) if name not in found) if source.layout == "csv" else ()
     )
-    return found | {name: [path] for name, path in beside if path.is_file()}
+    return found | {name: [path] for name, path in beside if _stays_below(name) and path.is_file()}
 
 
 def _places_by_file_name(source: Source) -> dict[str, list[Path]]:

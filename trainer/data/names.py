@@ -19,11 +19,16 @@ def is_images_folder(name: str) -> bool:
     return _IMAGES_FOLDER.fullmatch(name) is not None
 
 
+_MANY: Final = 64
+"""Images of one file name from which they are looked up by their folders: CheXpert has 150,000 `view1_frontal.jpg`."""
+
+
 class Names:
     """Names of a data set's images, found under other names of the same images."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names: dict[str, list[str]] = {}
+        self._by_folders: dict[str, dict[tuple[str, ...], list[str]]] = {}
         listed = list(names)
         self._all = frozenset(listed)
         for name in listed:
@@ -43,11 +48,23 @@ class Names:
         if len(same) == 1 and "/" not in same[0]:  # agrees with any folders; the usual case, of which there are 100,000
             return same
         ours = _folders(name)
+        if len(same) > _MANY and len(ours) > 1:
+            same = self._with_last_folders(name, ours)
         folders = {each: _folders(each) for each in same}
         inside = {each: theirs for each, theirs in folders.items() if _ends_with(ours, theirs)}
         most = max(map(len, inside.values()), default=0)
         around = [each for each, theirs in folders.items() if _ends_with(theirs, ours)]
         return [each for each, theirs in inside.items() if len(theirs) == most] or around
+
+    def _with_last_folders(self, name: str, ours: list[str]) -> list[str]:
+        """The images with this file name whose last two folders agree, as far as they have two."""
+        file = file_name(name)
+        if file not in self._by_folders:
+            found = self._by_folders[file] = {}
+            for each in self._names[file]:
+                found.setdefault(tuple(_folders(each)[-2:]), []).append(each)
+        ends = [tuple(ours[-2:]), tuple(ours[-1:]), ()]
+        return [each for end in ends for each in self._by_folders[file].get(end, [])]
 
     def find(self, name: str) -> str | None:
         """The image meant by a name with more or fewer folders; None where there is none, or more than one.

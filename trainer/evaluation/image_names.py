@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from trainer.data.class_folders import IMAGE_SUFFIXES
 from trainer.data.names import Names, plain
 from trainer.errors import InputError, listing
 
@@ -47,7 +48,10 @@ def matched(names: Sequence[str], known: Sequence[str], origin: str) -> list[str
 def _candidates(name: str, known: Names, folders: set[str]) -> list[str]:
     """Known names that may be this image's.
 
-    Folders that the known names have too must agree: `train/PNEUMONIA/1.png` is not `test/NORMAL/1.png`.
+    Folders that the known names have too must agree: `train/PNEUMONIA/1.png` is not `test/NORMAL/1.png`. Known names may be
+    ids, without the suffix of the file.
     """
-    is_elsewhere = bool(folders.intersection(PurePosixPath(name).parts[:-1]))
-    return known.agreeing(name) or ([] if is_elsewhere else known.same_file(name))
+    path = PurePosixPath(name)
+    is_elsewhere = bool(folders.intersection(path.parts[:-1]))
+    by_id = known.agreeing(str(path.with_suffix(""))) if path.suffix.lower() in IMAGE_SUFFIXES else []
+    return known.agreeing(name) or by_id or ([] if is_elsewhere else known.same_file(name))

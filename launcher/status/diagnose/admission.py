@@ -83,7 +83,7 @@ def _refused(event: Event, facts: Facts) -> Cause:
             code="quota-exceeded",
             why=f"{pod} can't be created: quota {quota[1]} of namespace {facts.namespace} is exceeded: requested {quoted(quota[2])}, "
             f"used {quoted(quota[3])}, limited {quoted(quota[4])}",
-            next_step=f"kubectl describe quota {quota[1]} -n {facts.namespace} shows the usage; wait, delete other jobs, or {resubmit('fewer --workers')}",
+            next_step=f"kubectl describe quota {quota[1]} -n {facts.namespace} shows the usage; wait, delete other jobs, or {resubmit(facts.fewer_pods)}",
         )
     if security:
         return Cause(

@@ -137,6 +137,16 @@ class Facts:
         return self.kind in kinds.TRAINING
 
     @property
+    def fewer_pods(self) -> str:
+        """The change of flags after which a job needs fewer pods."""
+        return "fewer --workers" if self.is_training else "fewer --pods"
+
+    @property
+    def smaller_pods(self) -> str:
+        """The change of flags after which each pod needs less."""
+        return "fewer --workers-per-node" if self.is_training else "fewer --cpus"
+
+    @property
     def controller(self) -> Controller:
         """The controller of the job's kind."""
         return controller_of(self.kind.resource)

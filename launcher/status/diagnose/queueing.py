@@ -108,7 +108,7 @@ def _refused(facts: Facts, queue: str, said: str) -> Cause | None:
         return Cause(
             code="queue-too-small",
             why=f"the queue {queue} can never admit it: {never}",
-            next_step=resubmit("fewer --workers, or another --queue"),
+            next_step=resubmit(f"{facts.fewer_pods}, or another --queue"),
         )
     return None
 

@@ -75,7 +75,7 @@ def _from_nodes(pod: Pod, facts: Facts) -> Cause | None:
     open_ = [room for room in able if room.barrier is None]
     if open_:
         return _taken(facts, open_, wanted, name)
-    return _barred(able, wanted, name) if able else _too_small(relevant, wanted, name)
+    return _barred(able, wanted, name) if able else _too_small(relevant, wanted, name, facts)
 
 
 def _no_accelerators(name: str, wanted: Amounts, facts: Facts) -> Cause:
@@ -133,7 +133,7 @@ def _is_or_are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _too_small(relevant: Sequence[Room], wanted: Amounts, name: str | None) -> Cause:
+def _too_small(relevant: Sequence[Room], wanted: Amounts, name: str | None, facts: Facts) -> Cause:
     """The pod fits on no node, even an empty one; the cause is that of the closest one."""
     nearest = min(relevant, key=lambda room: (_is_short_of(room, wanted, name), len(room.lacks(wanted))))
     lacking = nearest.lacks(wanted)
@@ -152,7 +152,7 @@ def _too_small(relevant: Sequence[Room], wanted: Amounts, name: str | None) -> C
     return Cause(
         code=_code(lacking[0]),
         why=f"no node can hold it even when empty: {nearest.node}{has} is short of {short}",
-        next_step=_smaller(lacking[0], nearest.node),
+        next_step=_smaller(lacking[0], nearest.node, facts),
     )
 
 
@@ -171,9 +171,9 @@ def _taken(facts: Facts, able: Sequence[Room], wanted: Amounts, name: str | None
     beside = f" beside {_amount(name, best.free)}" if name and resource != name else ""
     why = f"wants {_amount(resource, wanted)}, largest free {free} on {best.node} (of {total}{beside})"
     slots, pods = sum(room.holds(wanted) for room in able), facts.wanted_pods
-    if slots < pods:
+    if slots < pods and facts.is_training:  # pods of other jobs run one after another
         why += f"; the nodes it may use hold only {slots} of the job's {counted(pods, 'pod')}, even when empty"
-        next_step = f"{resubmit('fewer --workers')}, or add nodes"
+        next_step = f"{resubmit(facts.fewer_pods)}, or add nodes"
     else:
         why += f"; it fits when other pods end ({counted(len(able), 'node')} could hold it)"
         next_step = (
@@ -203,10 +203,10 @@ def _code(resource: str) -> str:
     return f"unschedulable-{resource}"
 
 
-def _smaller(resource: str, node: str) -> str:
+def _smaller(resource: str, node: str, facts: Facts) -> str:
     if resource.startswith("hugepages-"):
         return f"preallocate huge pages on the nodes (vm.nr_hugepages; kubectl describe node {node}), or lower the amount with --overlay FILE"
-    return f"{resubmit('fewer --workers-per-node')}, or lower the request with --overlay FILE"
+    return f"{resubmit(facts.smaller_pods)}, or lower the request with --overlay FILE"
 
 
 _INSUFFICIENT: Final = re.compile(r"\d+ Insufficient ([^\s,]*[^\s,.])")

@@ -5,7 +5,7 @@ import pytest
 from raw_labels import raw
 
 from trainer.data.labels import FINDINGS, SPLITS
-from trainer.data.layouts import read_labels
+from trainer.data.layouts import read_file, read_labels
 from trainer.data.locate import locate_images
 from trainer.errors import InputError
 from trainer.label_choices import LabelChoices
@@ -104,3 +104,22 @@ def test_views_of_a_column(tmp_path):
         tmp_path, (*BASE, "Edema", "ViewPosition"), rows_of(lambda n: n % 2, lambda n: ("PA", "lateral")[n % 2])
     )
     assert read_labels(root).table.views[:2] == ("PA", "LATERAL")
+
+
+def test_paths_do_not_leave_the_directory(tmp_path):
+    """Whatever a table from elsewhere says."""
+    (tmp_path / "secret.png").touch()
+    root = tmp_path / "data"
+    root.mkdir()
+    rows = rows_of(lambda n: n % 2)
+    rows[0][0] = "../secret.png"
+    with pytest.raises(InputError, match=r"\.\./secret\.png: missing"):
+        locate_images(read_labels(write(root, (*BASE, "Edema"), rows)))
+
+
+def test_table_with_paths_is_read_alone(tmp_path):
+    """As labels of an evaluation."""
+    root = write(tmp_path, (*BASE, "Edema"), rows_of(lambda n: n % 2))
+    source = read_file(root / "labels.csv")
+    assert source.layout == "csv"
+    assert source.table.images[:2] == ("scans/0.png", "scans/1.png")

@@ -52,3 +52,22 @@ def test_folders_decide_between_images_of_one_file_name():
     assert names.find("b/1.png") == names.find("images/b/1.png") == "b/1.png"
     assert names.find("1.png") is None
     assert names.find("c/1.png") is None
+
+
+def test_names_of_many_folders_are_found_quickly():
+    """CheXpert has three file names for 223,414 images; comparing each with all would take hours."""
+    names = Names(f"train/patient{n:05d}/study{n % 3}/view1_frontal.jpg" for n in range(20_000))
+    for n in range(20_000):
+        found = names.find(f"/data/CheXpert-v1.0-small/train/patient{n:05d}/study{n % 3}/view1_frontal.jpg")
+        assert found == f"train/patient{n:05d}/study{n % 3}/view1_frontal.jpg"
+    assert names.find("patient00007/study1/view1_frontal.jpg") == "train/patient00007/study1/view1_frontal.jpg"
+    assert names.find("patient00007/study2/view1_frontal.jpg") is None
+    assert names.find("study2/view1_frontal.jpg") is None
+
+
+@pytest.mark.parametrize("name", ["b/x.png", "a/b/x.png", "q/a/b/x.png", "c/x.png", "x.png", "z/b/x.png"])
+def test_many_images_of_a_name_agree_as_few_do(name):
+    """The number of images decides how they are looked up, and nothing else."""
+    few = ["a/b/x.png", "a/c/x.png", "b/x.png", "x.png", "images_001/d/x.png"]
+    many = [*few, *(f"{n}/y/x.png" for n in range(100))]
+    assert [each for each in Names(many).agreeing(name) if each in few] == Names(few).agreeing(name)

@@ -122,9 +122,17 @@ def test_images_nested_or_flat(tmp_path, nested):
 
 
 def test_bad_rows_are_named(tmp_path):
-    """A list that is cut off, an image twice, a patient without a number."""
-    rows = [*usual(), row(40, "['a'"), row(3, "['normal']"), row(41, "['normal']").replace(",20,PA", ",,PA")]
+    """A list that is cut off, an image twice, a row without image."""
+    rows = [*usual(), row(40, "['a'"), row(3, "['normal']"), row(41, "['normal']").replace(f"{41:040d}.png", "")]
     text = refusal(write(tmp_path, rows))
     assert "line 42: Labels must be a list of names in quotes, got `['a'`" in text
     assert f"line 43: `{3:040d}.png` is listed twice" in text
-    assert "line 44: ImageID and PatientID must not be empty" in text
+    assert "line 44: ImageID must not be empty" in text
+
+
+def test_images_of_unknown_patients_are_left_out(tmp_path):
+    """They could be of a patient in another split."""
+    rows = [*usual(), row(41, "['normal']").replace(",20,PA", ",,PA")]
+    source = read_labels(write(tmp_path, rows))
+    assert len(source.table) == 40
+    assert "1 images are without PatientID and left out" in source.notes

@@ -1,6 +1,7 @@
 """Phantoms in each layout: read, found, recognised as drawn, and trained on."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,11 +10,10 @@ from recipes import placed, tiny
 from trainer.config import from_argv
 from trainer.data.decode import open_gray
 from trainer.data.layouts import read_labels
-from trainer.data.layouts.choose import LAYOUTS
 from trainer.data.locate import absent_from, locate_images
 from trainer.data.public import public_name
 from trainer.data.synthetic import has_drawn, write_phantoms
-from trainer.data.synthetic.write import phantoms
+from trainer.data.synthetic.write import Drawable, phantoms
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.world import World
@@ -36,7 +36,7 @@ def drawn(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", get_args(Drawable))
 def test_layout_is_detected_and_its_images_are_the_phantoms(drawn, layout):
     """Every image of every table has its file, which decodes to what was drawn; some tables leave images out."""
     source = read_labels(drawn(layout))
@@ -86,7 +86,7 @@ def test_a_training_of_each_layout_runs(drawn, tmp_path, layout):
     assert (tmp_path / "r/results.json").is_file()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", get_args(Drawable))
 def test_images_are_looked_for_in_a_bucket_as_in_a_directory(drawn, layout):
     """By the placement of the layout, on names of objects alone."""
     source = read_labels(drawn(layout))

@@ -45,3 +45,8 @@ def test_two_paths_of_one_file_name_are_refused_unless_one_is_the_full_name():
     with pytest.raises(InputError, match=r"`a/1\.png` and 1 more may be `1\.png`"):
         matched(["a/1.png", "b/1.png"], ["1.png"], "preds.csv")
     assert matched(["a/1.png", "1.png"], ["1.png"], "preds.csv") == ["a/1.png", "1.png"]
+
+
+def test_names_of_files_match_ids():
+    """VinDr-CXR's table has ids, and predictions the paths of files."""
+    assert matched(["v/train/0a1b.dicom", "0a1c.png"], ["0a1b", "0a1c", "0a1d"], "p.csv") == ["0a1b", "0a1c"]

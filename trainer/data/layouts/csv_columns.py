@@ -72,16 +72,15 @@ def finding_columns(
 
 def _recognised(path: Path, header: Sequence[str], of_run: Sequence[str]) -> list[str]:
     """Columns of findings but those of the run. Raises: InputError for a column in which nearly all cells are labels, but not all."""
-    others = [(place, name) for place, name in enumerate(header) if name not in of_run]
-    candidates = [place for place, name in others if name in _ALWAYS or not _is_metadata(name)]
-    values = _values_of(complete_rows(path, []), candidates)
-    found, problems = [], []
-    for place in candidates:
-        name, cells = header[place], values.get(place)
-        share = 0.0 if cells is None else _share_of_labels(cells)
-        if name in _ALWAYS or share == 1.0:
+    places = [place for place, name in enumerate(header) if name not in of_run]
+    unsure = [place for place in places if header[place] not in _ALWAYS and not _is_metadata(header[place])]
+    values = _values_of(complete_rows(path, []), unsure) if unsure else {}
+    found, problems = [header[place] for place in places if header[place] in _ALWAYS], []
+    for place, cells in values.items():
+        name, share = header[place], _share_of_labels(cells)
+        if share == 1.0:
             found.append(name)
-        elif cells is not None and share >= _MOSTLY:
+        elif share >= _MOSTLY:
             strange = next(text for text in cells if not _is_label(text))
             problems.append(f"column `{on_one_line(name)}` holds labels, and `{on_one_line(strange)}`")
     if problems:

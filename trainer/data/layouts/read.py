@@ -11,7 +11,7 @@ from trainer.data.class_folders import directory_entries
 from trainer.data.label_files import IMAGE, LABELS, SPLIT, header_of, text_lines
 from trainer.data.label_policy import LayoutDefaults, Resolved, check_layout, resolved, unresolved
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable, check_finding_names
-from trainer.data.layouts import labels_csv, nih
+from trainer.data.layouts import chexpert, labels_csv, nih
 from trainer.data.layouts.choose import LABEL_FILES, LAYOUTS, choose, release_folder
 from trainer.data.layouts.files import present
 from trainer.data.layouts.image_tables import table_file
@@ -193,7 +193,7 @@ def read_file(path: Path, choices: LabelChoices = AS_READ) -> Source:
 
 def _of_file(path: Path, choices: LabelChoices) -> Source:
     first = next(text_lines(path), (0, ""))[1]
-    if IMAGE not in first:
+    if not _names_images(first):
         if "," in first or len(first.split()) == 1:
             what = f"a table without a column `{IMAGE}`" if "," in first else "a list of images without labels"
             raise InputError(
@@ -207,6 +207,12 @@ def _of_file(path: Path, choices: LabelChoices) -> Source:
         return Source("nih", path, nih.read_table(path, path, {}))
     table, notes = labels_csv.read_table(path, path, given=SPLIT in header, choices=choices)
     return Source("csv", path, table, notes=notes)
+
+
+def _names_images(first: str) -> bool:
+    """Whether the first line is that of NIH's table or a labels.csv; CheXpert's also has a column `Path`."""
+    columns = {column.strip().strip('"') for column in first.removeprefix("\ufeff").split(",")}
+    return IMAGE in first or (bool(columns & set(labels_csv.IMAGES)) and not set(chexpert.COLUMNS) <= columns)
 
 
 def unread_notes(source: Source) -> tuple[str, ...]:
