@@ -10,7 +10,10 @@ import io
 import json
 import shutil
 import sys
+import tarfile
+import tempfile
 import unicodedata
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -518,6 +521,94 @@ def _try_packs(bench: Bench, dice: Dice) -> bool:
     return True
 
 
+def _archive_files(corpus: Path) -> Iterator[tuple[str, bytes]]:
+    """Six images in each kind of archive."""
+    paths = sorted((corpus / "data/images").iterdir())[:6]
+    tar, packed = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path in paths:
+            member = tarfile.TarInfo(f"{'long/' * 30}images/{path.name}")
+            member.size = path.stat().st_size
+            archive.addfile(member, io.BytesIO(path.read_bytes()))
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in paths:
+            archive.writestr(f"images/{path.name}", path.read_bytes())
+    yield "archives/a.tar", tar.getvalue()
+    yield "archives/a.tar.gz", gzip.compress(tar.getvalue(), mtime=0)
+    yield "archives/a.zip", packed.getvalue()
+
+
+def _try_archives(bench: Bench, dice: Dice) -> bool:
+    """Archives of images: what is damaged is refused, and nothing is read outside of memory's bounds."""
+    from trainer.data.names import Names
+    from trainer.data.preparing.archives import Archive, Ignored
+    from trainer.storage import LocalStorage
+
+    seed = dice.choice(sorted((bench.corpus / "archives").iterdir()))
+    content = seed.read_bytes()
+    if seed.suffix == ".gz" and dice.random() < 0.7:
+        spoiled = gzip.compress(spoiled_bytes(dice, gzip.decompress(content)), mtime=0)
+    else:
+        spoiled = spoiled_bytes(dice, content)
+    _laid(bench, seed.name, spoiled)
+    storage = LocalStorage(str(bench.work))
+    names = Names(path.name for path in (bench.corpus / "data/images").iterdir())
+
+    def read() -> None:
+        archive = Archive(storage, seed.name, storage.stat(seed.name))
+        for piece in archive.pieces(3):
+            for _ in piece.images(names.find, frozenset(), Ignored()):
+                pass
+
+    return is_accepted(read)
+
+
+def _set_files(corpus: Path) -> Iterator[tuple[str, bytes]]:
+    """The data set, prepared."""
+    from trainer.data.preparing.prepare import prepare as prepare_set
+    from trainer.prepare_config import PrepareConfig
+    from trainer.runtime.console import Reporter
+
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
+        out = Path(folder) / "set"
+        config = PrepareConfig(data=str(corpus / "data"), out=str(out), pack_side=36, workers=1)
+        prepare_set(config, Reporter(None))
+        for path in sorted(out.iterdir()):
+            yield f"set/{path.name}", path.read_bytes()
+
+
+def _try_sets(bench: Bench, dice: Dice) -> bool:
+    """A prepared set: what is opened is, to the pixel and the label, what was written."""
+    from trainer.data.layouts import read_labels
+    from trainer.data.packs.open_prepared import open_prepared
+
+    seed, folder = bench.corpus / "set", bench.work / "set"
+    shutil.copytree(seed, folder)
+    path = dice.choice(sorted(folder.iterdir()))
+    content = path.read_bytes()
+    if path.suffix == ".json":
+        path.write_bytes(spoiled_json(dice, content))
+    else:
+        path.write_bytes(dice.choice((zeroed, spoiled_bytes))(dice, content))
+    opened: list[Any] = []
+
+    def read() -> None:
+        table = read_labels(folder, layout="prepared").table
+        opened.extend((table, open_prepared(folder, table.images)))
+
+    if not is_accepted(read):
+        return False
+    table, pack = opened
+    whole, expected = read_labels(seed), open_prepared(seed, read_labels(seed).table.images)
+    rows = np.arange(len(whole.table), dtype=np.int64)
+    mine, theirs = (np.empty((len(rows), 36, 36), np.uint8) for _ in range(2))
+    pack.gather(rows, mine)
+    expected.gather(rows, theirs)
+    if not np.array_equal(mine, theirs) or table.labels_sha256() != whole.table.labels_sha256():
+        raise FaultError(f"a prepared set with another {path.name} is opened, and its images or labels are others")
+    return True
+
+
 # Settings
 
 _RENDER: Final = (
@@ -625,6 +716,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "states": Kind(_try_states),
     "weights": Kind(_try_weights, _weight_files),
     "packs": Kind(_try_packs),
+    "archives": Kind(_try_archives, _archive_files),
+    "sets": Kind(_try_sets, _set_files),
     "settings": Kind(_try_settings, _settings_files),
     "overlays": Kind(_try_overlays),
     "kubeconfigs": Kind(_try_kubeconfigs),

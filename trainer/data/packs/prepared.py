@@ -152,7 +152,7 @@ def parsed(content: bytes) -> PreparedIndex:
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise DamagedPackError(f"{INDEX} cannot be read") from None
-    if document["format"] != FORMAT:
+    if document.get("format") != FORMAT:
         raise DamagedPackError(f"{INDEX} has another format than {FORMAT}")
     problem = _contradiction(index)
     if problem:

@@ -146,7 +146,7 @@ class Archive:
             yield
         except (
             *(EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError),
-            *(RuntimeError, ValueError, OverflowError, struct.error),
+            *(RuntimeError, ValueError, OverflowError, struct.error, OSError),  # of positions that are none
         ) as problem:
             reason = str(problem) or type(problem).__name__
             raise InputError(
