@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from trainer.data.directory_walk import files_in, is_folder
+from trainer.data.label_cells import as_bytes
 from trainer.data.label_files import Rows
-from trainer.data.label_values import as_bytes
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.look_alikes import looks_like_image
 from trainer.data.patients import patient_in_name

@@ -33,7 +33,7 @@ class Rows:
     """Image name to its place in the files, in row order."""
     patients: list[str] = field(default_factory=list)
     labels: list[bytes] = field(default_factory=list)
-    """As `label_values.as_bytes` gives them."""
+    """As `label_cells.as_bytes` gives them."""
     splits: list[int] = field(default_factory=list)
     views: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trainer.config import flag_of
 from trainer.data.finding_names import same_finding, similar
-from trainer.data.label_values import UNCERTAIN
+from trainer.data.label_cells import UNCERTAIN
 from trainer.data.labels import LabelTable
 from trainer.errors import InputError, listing, on_one_line
 from trainer.formats.documents import LabelPolicy, UsedLabels, UsedProjections

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.label_values import known_rows
+from trainer.evaluation.known_labels import known_rows
 from trainer.evaluation.metrics import Floats
 
 GRID: Final[Floats] = np.linspace(0.0, 1.0, 101)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import InputError, on_one_line
-from trainer.evaluation.label_values import binary, known_rows
+from trainer.evaluation.known_labels import binary, known_rows
 from trainer.evaluation.logistic import coefficients
 from trainer.evaluation.metrics import Floats, class_log_odds, log_odds, probability
 from trainer.evaluation.operating import RULES, thresholds

@@ -30,7 +30,7 @@ from trainer.evaluation.document import (
     unit_of,
 )
 from trainer.evaluation.finding_scores import finding_scores
-from trainer.evaluation.label_values import binary
+from trainer.evaluation.known_labels import binary
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats, auroc_per_finding, probability
 from trainer.evaluation.mined import MinedLabels, mined_findings

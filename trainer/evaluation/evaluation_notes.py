@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trainer.data.labels import POSITIVE_FROM
 from trainer.evaluation.bootstrap import mean_over_findings
 from trainer.evaluation.document import FEWEST, Finding, Group
-from trainer.evaluation.label_values import fractions
+from trainer.evaluation.known_labels import fractions
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.sample import Sample
 

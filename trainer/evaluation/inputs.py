@@ -14,7 +14,7 @@ from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrated, Calibrator, calibrated, fit, for_findings, thresholds_of
 from trainer.evaluation.document import CohortPart, Data, Evaluation, ExternalTest, Shortcut
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate, name_order
-from trainer.evaluation.label_values import binary
+from trainer.evaluation.known_labels import binary
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.metrics import Floats
 from trainer.evaluation.mined import MinedLabels

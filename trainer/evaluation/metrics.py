@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.evaluation.label_values import known_rows
+from trainer.evaluation.known_labels import known_rows
 
 Z_95: Final = 1.959963984540054
 """97.5 % quantile of the standard normal distribution, for two-sided 95 % intervals."""

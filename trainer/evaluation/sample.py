@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trainer.evaluation.bootstrap import Resampled, Resamples
 from trainer.evaluation.calibration import Calibrated
 from trainer.evaluation.document import FEWEST
-from trainer.evaluation.label_values import KnownRows, known_rows
+from trainer.evaluation.known_labels import KnownRows, known_rows
 from trainer.evaluation.metrics import Floats
 
 

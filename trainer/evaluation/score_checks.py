@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.evaluation.document import Interval
-from trainer.evaluation.label_values import known_rows
+from trainer.evaluation.known_labels import known_rows
 from trainer.evaluation.metrics import Floats, groups
 
 _INVERTED: Final = 0.4

@@ -15,7 +15,7 @@ from trainer.errors import on_one_line
 from trainer.evaluation.calibration import Calibrated
 from trainer.evaluation.class_scores import proportion_of
 from trainer.evaluation.document import Proportion
-from trainer.evaluation.label_values import binary
+from trainer.evaluation.known_labels import binary
 from trainer.evaluation.metrics import (
     auroc_per_finding,
     binary_cross_entropy,

@@ -26,7 +26,7 @@ from trainer.data.public import public_name
 from trainer.errors import InputError, listing
 from trainer.evaluation import predictions
 from trainer.evaluation.calibration import Calibrator
-from trainer.evaluation.label_values import binary
+from trainer.evaluation.known_labels import binary
 from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import class_activation_maps
 from trainer.explanation.overlay import overlay

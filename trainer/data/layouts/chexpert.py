@@ -9,8 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from trainer.data.label_cells import labels_of
 from trainer.data.label_files import Rows, cells_of, header_of
-from trainer.data.label_values import labels_of
 from trainer.data.labels import SPLITS
 from trainer.data.layouts.files import optional_file, single_file
 from trainer.data.layouts.source import RawSource, Request

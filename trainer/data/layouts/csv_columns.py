@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from trainer.data.columns import is_known
+from trainer.data.label_cells import label_value
 from trainer.data.label_files import complete_rows, counted
-from trainer.data.label_values import label_value
 from trainer.data.labels import FINDINGS
 from trainer.data.layouts import chexpert
 from trainer.errors import InputError, listing, on_one_line

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from trainer.data.columns import columns_of
+from trainer.data.label_cells import labels_of
 from trainer.data.label_files import (
     IMAGE,
     PATIENT,
@@ -17,7 +18,6 @@ from trainer.data.label_files import (
     patient_column,
     with_known_patients,
 )
-from trainer.data.label_values import labels_of
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable
 from trainer.data.layouts.csv_columns import finding_columns
 from trainer.data.layouts.files import single_file

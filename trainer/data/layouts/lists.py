@@ -5,8 +5,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from trainer.data.label_cells import as_bytes
 from trainer.data.label_files import PATIENT, Rows, text_lines, with_known_patients
-from trainer.data.label_values import as_bytes
 from trainer.data.labels import FINDINGS, LabelTable
 from trainer.data.layouts.files import single_file
 from trainer.data.layouts.source import RawSource, Request

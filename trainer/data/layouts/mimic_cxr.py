@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from trainer.data.class_folders import first_of
+from trainer.data.label_cells import labels_of
 from trainer.data.label_files import Rows, cells_of
-from trainer.data.label_values import labels_of
 from trainer.data.labels import SPLITS
 from trainer.data.layouts.chexpert import FINDINGS, NO_FINDING
 from trainer.data.layouts.files import optional_file, single_file

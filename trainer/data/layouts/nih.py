@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from trainer.data.label_cells import as_bytes
 from trainer.data.label_files import (
     IMAGE,
     LABELS,
@@ -17,7 +18,6 @@ from trainer.data.label_files import (
     patient_column,
     text_lines,
 )
-from trainer.data.label_values import as_bytes
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable
 from trainer.data.layouts.files import single_file
 from trainer.data.layouts.source import RawSource, Request

@@ -10,9 +10,9 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
+from trainer.data.label_cells import BLANK as UNKNOWN
+from trainer.data.label_cells import as_bytes
 from trainer.data.label_files import Rows, cells_of
-from trainer.data.label_values import BLANK as UNKNOWN
-from trainer.data.label_values import as_bytes
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import whole_set
 from trainer.data.layouts.files import single_file

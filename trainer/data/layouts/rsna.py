@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from trainer.data.label_cells import as_bytes
 from trainer.data.label_files import Rows, cells_of
-from trainer.data.label_values import as_bytes
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import whole_set
 from trainer.data.layouts.files import optional_file, single_file

@@ -97,7 +97,7 @@ class Request:
 class RawSource:
     """What a layout's reader returns: labels as the files give them.
 
-    Labels are 1, 0, `label_values.UNCERTAIN`, `label_values.BLANK`, or fractions where readers disagree.
+    Labels are 1, 0, `label_cells.UNCERTAIN`, `label_cells.BLANK`, or fractions where readers disagree.
     """
 
     table: LabelTable

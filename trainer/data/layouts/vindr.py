@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from trainer.data.label_cells import as_bytes
 from trainer.data.label_files import Rows, cells_of
-from trainer.data.label_values import as_bytes
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import whole_set
 from trainer.data.layouts.files import single_file

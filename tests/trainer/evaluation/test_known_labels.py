@@ -11,7 +11,7 @@ from trainer.evaluation.calibration import calibrated, fit
 from trainer.evaluation.cohort import cohort_part, cohort_rows
 from trainer.evaluation.document import Data, from_json, has_unknown, known_images, to_json
 from trainer.evaluation.evaluate import EvaluationRequest, evaluate
-from trainer.evaluation.label_values import binary, fractions, known_rows
+from trainer.evaluation.known_labels import binary, fractions, known_rows
 from trainer.evaluation.metadata import Metadata
 from trainer.evaluation.mined import MinedLabels
 from trainer.evaluation.score_checks import is_exclusive
