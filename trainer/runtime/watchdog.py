@@ -6,6 +6,7 @@ workers from the newest checkpoint.
 """
 
 import faulthandler
+import gc
 import math
 import os
 import sys
@@ -105,7 +106,24 @@ class Watchdog:
 
     def _place(self) -> str:
         """The main thread's position in this package."""
-        frame = sys._current_frames().get(self._main)  # noqa: SLF001 - the only access to another thread's stack
+        with _without_collection():
+            frame = sys._current_frames().get(self._main)  # noqa: SLF001 - the only access to another thread's stack
         while frame is not None and not frame.f_code.co_filename.startswith(_TRAINER):
             frame = frame.f_back
         return f", at {Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame else ""
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No garbage collection within the block.
+
+    Before Python 3.11.9 and 3.12.3, `sys._current_frames` holds a lock of the interpreter while it allocates. A collection that starts then
+    may let another thread run that waits for this lock, and both wait for ever. Source: CPython issue 106883.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

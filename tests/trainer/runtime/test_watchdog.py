@@ -1,5 +1,7 @@
 """A worker that waits for one that never comes leaves after a bounded time."""
 
+import gc
+import sys
 import threading
 import time
 
@@ -61,6 +63,26 @@ def test_message_names_where_the_main_thread_is_in_any_room(watchdog, clock, tol
 
     wait_until(checked, SILENT, line=str, too_long=RuntimeError)
     assert ", at waiting.py:" in told[0]
+
+
+@pytest.mark.parametrize("is_collecting", [True, False])
+def test_place_of_the_main_thread_is_read_without_garbage_collection(watchdog, clock, left, monkeypatch, is_collecting):
+    """Otherwise the watchdog itself may wait for ever, with Python 3.11.8 or older."""
+    frames, seen, before = sys._current_frames, [], gc.isenabled()
+
+    def recorded():
+        seen.append(gc.isenabled())
+        return frames()
+
+    monkeypatch.setattr(sys, "_current_frames", recorded)
+    watchdog.heartbeat("step 12")
+    clock.now_s = 11
+    gc.enable() if is_collecting else gc.disable()
+    try:
+        watchdog.check()
+        assert (seen, gc.isenabled(), left) == ([False], is_collecting, [75])
+    finally:
+        gc.enable() if before else gc.disable()
 
 
 def test_worker_that_progresses_is_left_running(watchdog, clock, left):
