@@ -1,23 +1,34 @@
-"""How much faster batches come from a pack than from PNG files, on one thread each, in one run.
+"""Images per second of four ways from files to batches, on one core, in one run.
 
-    python benchmarks/data_path.py [--png FOLDER]
+    python benchmarks/data_path.py [--png FOLDER] [--core N]
 
-Takes the PNG files of a folder, or draws phantoms of 1024 x 1024 pixels, NIH's size. Then takes turns: the usual loader (Pillow decodes, converts to
-RGB and resizes to 256, torchvision crops 224 and normalises) against this project's pack and loader. The pack's batches
-are uint8; cropping and normalising on the accelerator is the rest of the step, so it is timed here too, as a third way. The fourth
-is what each start does before the first batch, on all cores.
+Takes the PNG files of a folder, or draws phantoms of 1024 x 1024 pixels, NIH's size. Each round takes the ways in turn, in an order that changes:
+
+- the usual loader: Pillow decodes, converts to RGB and resizes to 256, torchvision crops 224 and normalises
+- torchvision's own decoder and its v2 transforms, in two DataLoader workers, which share the core
+- ours: shuffled batches of 64 from a pack, each record compared with its checksum, to the point where the device takes them
+- memcpy: the same number of bytes in batches, from an array that is as large as the pack
+
+The process stays on one core, so wall time is what the core did. The pack and the array have the same 4,096 records of 256 x 256 pixels, 256 MiB, more than caches hold.
+Ours is uint8 with one channel, as it goes to an accelerator, which crops and normalises; what that takes on a processor is a further row.
+The last row is what each start does before the first batch: the whole pack is verified.
 """
 
 import argparse
+import os
+import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
 from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, evaluation_view
@@ -31,14 +42,21 @@ from trainer.data.synthetic import write_phantoms
 from trainer.devices import cpu
 
 BATCH = 64
-ROUNDS = 5
+SIDE = 256
+RECORDS = 4096
+BATCHES = 32
+"""Batches of a turn of the fast ways: about a tenth of a second."""
+WORKERS = 2
+PNG_IMAGES = 48
+"""Images of a turn of the slow ways."""
+USUAL, OURS, MEMCPY = "usual loader", "ours", "memcpy"
 
 
 def usual(paths: list[Path]) -> int:
     """Decode and prepare each image, as a data set class does."""
     prepare = v2.Compose(
         [
-            v2.Resize(256),
+            v2.Resize(SIDE),
             v2.CenterCrop(224),
             v2.PILToTensor(),
             v2.ToDtype(torch.float32, scale=True),
@@ -51,13 +69,49 @@ def usual(paths: list[Path]) -> int:
     return len(paths)
 
 
-def from_pack(loader: Loader, images: int, *, prepare: bool) -> int:
+class Files(Dataset[Tensor]):
+    """The same with torchvision's decoder and transforms."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self._prepare = v2.Compose(
+            [
+                v2.Resize(SIDE, antialias=True),
+                v2.CenterCrop(224),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, number: int) -> Tensor:
+        prepared: Tensor = self._prepare(decode_image(str(self._paths[number]), ImageReadMode.RGB))
+        return prepared
+
+
+def with_workers(loader: DataLoader[Tensor]) -> int:
+    """One pass with workers that have been started before."""
+    return sum(len(batch) for batch in loader)
+
+
+def from_pack(loader: Loader, images: int, *, prepare: bool, batches: int) -> int:
     """Gather shuffled batches; with `prepare`, crop and normalise them on this processor too."""
-    order = np.random.default_rng(0).integers(0, images, (20, BATCH))
+    order = np.random.default_rng(0).integers(0, images, (batches, BATCH))
     for batch in loader.batches(list(order)):
         if prepare:
             evaluation_view(batch.x_N1SS, 224)
     return order.size
+
+
+def copied(source: bytearray, target: bytearray) -> int:
+    """Copy whole batches, one behind the other, to the same buffer."""
+    size, whole, to = BATCH * SIDE**2, memoryview(source), memoryview(target)
+    for number in range(BATCHES):
+        first = number * size % len(source)
+        to[:] = whole[first : first + size]
+    return BATCHES * BATCH
 
 
 def packed(folder: Path, names: list[str], paths: list[Path], geometry: Geometry) -> Pack:
@@ -87,35 +141,55 @@ def main() -> None:
     parser.add_argument(
         "--png", type=Path, help="folder with PNG files; real X-rays take longer to decode than phantoms"
     )
-    png = parser.parse_args().png
+    parser.add_argument("--core", type=int, default=min(os.sched_getaffinity(0)), help="the core to stay on")
+    parser.add_argument("--rounds", type=int, default=9)
+    given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        if png is None:
-            write_phantoms(Path(folder) / "cxr", images=60, side=1024)
-        paths = sorted((png or Path(folder) / "cxr/images").glob("*.png"))
-        geometry = Geometry(side=256, fit="crop")
-        pack = packed(Path(folder) / "packs/pack", [path.name for path in paths], paths, geometry)
-        write_phantoms(Path(folder) / "small", images=64, side=64)
-        small = sorted((Path(folder) / "small/images").glob("*.png")) * 32
-        large = packed(Path(folder) / "packs/large", [str(number) for number in range(len(small))], small, geometry)
-        loader = Loader(pack, cpu, BATCH)
-        ways = {
-            "PNG files, usual transforms": lambda: usual(paths[:60]),
-            "pack, uint8 batches": lambda: from_pack(loader, len(paths), prepare=False),
-            "pack, cropped and normalised": lambda: from_pack(loader, len(paths), prepare=True),
-            "pack, verified at the start": lambda: verified(large, len(small)),
-        }
+        ways = prepared(Path(folder), given.png)
+        os.sched_setaffinity(0, {given.core})
         rates: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(ROUNDS):
-            for name, act in ways.items():
-                rates[name].append(rate(act))
-    usual_rates = rates["PNG files, usual transforms"]
+        for number in range(given.rounds + 1):
+            for name in random.Random(number).sample(sorted(ways), len(ways)):
+                measured = rate(ways[name])
+                if number:  # the first warms caches, and starts the workers
+                    rates[name].append(measured)
+    show({name: rates[name] for name in ways})
+
+
+def prepared(folder: Path, png: Path | None) -> dict[str, Callable[[], int]]:
+    """What is measured, by name."""
+    if png is None:
+        write_phantoms(folder / "cxr", images=PNG_IMAGES, side=1024)
+    found = sorted((png or folder / "cxr/images").glob("*.png"))
+    paths = (found * PNG_IMAGES)[:PNG_IMAGES]
+    write_phantoms(folder / "small", images=64, side=64)
+    small = sorted((folder / "small/images").glob("*.png")) * (RECORDS // 64)
+    geometry = Geometry(side=SIDE, fit="crop")
+    pack = packed(folder / "packs/pack", [str(number) for number in range(RECORDS)], small, geometry)
+    loader = Loader(pack, cpu, BATCH)
+    workers = DataLoader(Files(paths), batch_size=16, num_workers=WORKERS, persistent_workers=True)
+    source, target = bytearray(os.urandom(RECORDS * SIDE**2)), bytearray(BATCH * SIDE**2)
+    return {
+        USUAL: lambda: usual(paths),
+        "torchvision v2, two workers": lambda: with_workers(workers),
+        OURS: lambda: from_pack(loader, RECORDS, prepare=False, batches=BATCHES),
+        MEMCPY: lambda: copied(source, target),
+        "ours, cropped and normalised": lambda: from_pack(loader, RECORDS, prepare=True, batches=4),
+        "verified at the start": lambda: verified(pack, RECORDS),
+    }
+
+
+def show(rates: dict[str, list[float]]) -> None:
+    """Print medians, and the ratios to the usual loader and to memcpy, with their range."""
+    print(f"{'':30} {'images/s':>10}   {'x usual loader':>28}   {'x memcpy':>24}")
     for name, measured in rates.items():
-        ratios = [mine / theirs for mine, theirs in zip(measured, usual_rates, strict=True)]
-        spread = f"{min(ratios):.1f}-{max(ratios):.1f}"
-        print(
-            f"{name:<30} {statistics.median(measured):>10,.0f} images/s   x {statistics.median(ratios):,.1f} ({spread})"
-        )
+        cells = [f"{name:<30} {statistics.median(measured):>10,.0f}"]
+        for base, digits, width in ((USUAL, 1, 28), (MEMCPY, 3, 24)):
+            ratios = [mine / theirs for mine, theirs in zip(measured, rates[base], strict=True)]
+            text = f"{statistics.median(ratios):,.{digits}f} ({min(ratios):,.{digits}f}-{max(ratios):,.{digits}f})"
+            cells.append(f"{text:>{width}}")
+        print("   ".join(cells))
 
 
 if __name__ == "__main__":
