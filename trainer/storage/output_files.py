@@ -25,7 +25,7 @@ _HEAD_BYTES: Final = 400
 _BEGINNINGS: Final = {
     "index.html": re.compile(rb'(?s).{0,4000}<meta name="generator" content="trainer '),
     "scaling.csv": re.compile(rb"run,model,workers,"),
-    "metrics.csv": re.compile(rb"finding,images,positives,"),
+    "metrics.csv": re.compile(rb"finding,images,(?:known,)?positives,"),
     "card.md": re.compile(rb"# Model card: "),
     "maps.jsonl": re.compile(rb'\Z|\{"image": '),
     "model.safetensors": re.compile(rb'(?s).{8}\{"__metadata__": ?\{.{0,60000}?"pack_side":'),

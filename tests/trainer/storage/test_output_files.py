@@ -84,6 +84,14 @@ def test_the_same_command_again_replaces_what_it_wrote(command, finished_run, ou
     assert (out / "notes.txt").read_bytes() == THEIRS
 
 
+def test_table_of_an_earlier_version_is_replaced(finished_run, out, capsys):
+    """It had no column of known labels."""
+    out.mkdir()
+    (out / "metrics.csv").write_text("finding,images,positives,prevalence\nEdema,3,1,0.333\n")
+    assert main(arguments("evaluate", finished_run, out)) == 0, capsys.readouterr().err
+    assert (out / "metrics.csv").read_text().startswith("finding,images,known,positives,")
+
+
 @pytest.mark.parametrize("name", ["metrics.json", "predictions"])
 def test_evaluation_is_not_written_through_a_link(name, finished_run, out, tmp_path):
     """It would land in a file or folder elsewhere."""
