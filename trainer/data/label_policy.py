@@ -152,7 +152,7 @@ def _fitting(of_run: LabelChoices, raw: LabelTable, defaults: LayoutDefaults) ->
             if name is None or name in there
         ),
         blank=of_run.blank if defaults.blank is not None else None,
-        projection="all" if raw.views is None else of_run.projection,
+        projection=None if raw.views is None else of_run.projection,
     )
 
 
@@ -160,26 +160,24 @@ def _projected(raw: LabelTable, choices: LabelChoices) -> tuple[NDArray[np.int64
     """Rows of the images of the chosen projections, with a statement of what is left out."""
     images, views = len(raw), raw.views
     every_N = np.arange(images, dtype=np.int64)
-    chosen = choices.projections()
+    chosen, used = choices.projections(), choices.projection or "all"
     if views is None:
         if chosen is not None:
-            raise _unfit(
-                f"--projection {choices.projection}", "the data set does not tell the projection of its images"
-            )
+            raise _unfit(f"--projection {used}", "the data set does not tell the projection of its images")
         return every_N, {}
     view_N = np.array(views, np.str_)
     if chosen is None:
         others = int((~np.isin(view_N, FRONTAL)).sum())
-        return every_N, {"used": "all", "not_frontal": others, "images": images} if others else {}
+        return every_N, {"used": used, "not_frontal": others, "images": images} if others else {}
     rows_N = every_N[np.isin(view_N, chosen)]
     if not len(rows_N):
         there = ", ".join(f"{view or 'unknown'} ({count:,})" for view, count in sorted(Counter(views).items()))
         raise InputError(
             f"cannot choose projections: no image has one of {', '.join(chosen)}; there are {there}, got "
-            f"`{choices.projection}` (from `--projection`)",
+            f"`{used}` (from `--projection`)",
             hint="--projection all",
         )
-    return rows_N, {"used": choices.projection, "left_out": images - len(rows_N), "images": images}
+    return rows_N, {"used": used, "left_out": images - len(rows_N), "images": images}
 
 
 def _renamed(table: LabelTable, choices: LabelChoices) -> LabelTable:

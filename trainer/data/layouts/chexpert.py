@@ -46,13 +46,13 @@ def read(request: Request) -> RawSource:
     """The labels; `valid.csv` is validation or test, and what is missing then is taken from train by patient."""
     files = [single_file(request.data, request.entries, "train.csv")]
     valid = optional_file(request.data, request.entries, "valid.csv")
-    test = optional_file(request.data, request.entries, TEST) if request.reading.valid_as == "val" else None
+    test = optional_file(request.data, request.entries, TEST) if request.reading.use_of_valid() == "val" else None
     findings = (*([NO_FINDING] if request.wants(NO_FINDING) else []), *FINDINGS)
     rows = Rows()
     _add(rows, _by_image(files[0], findings, rows.problems), findings, SPLITS.index("train"))
     if valid is not None:
         files.append(valid)
-        _add(rows, _by_image(valid, findings, rows.problems), findings, SPLITS.index(request.reading.valid_as))
+        _add(rows, _by_image(valid, findings, rows.problems), findings, SPLITS.index(request.reading.use_of_valid()))
     if test is not None:
         files.append(test)
         _add(rows, _of_test(test, request.data, findings, rows.problems), findings, SPLITS.index("test"))
@@ -66,7 +66,7 @@ def _missing_split(request: Request, *, has_test: bool) -> tuple[dict[str, Fract
     """The split that neither file gives, and a note about it."""
     if not request.given or has_test:
         return {}, ()
-    valid_as = request.reading.valid_as
+    valid_as = request.reading.use_of_valid()
     missing = "test" if valid_as == "val" else "val"
     other = f"; --valid-as test tests on it, and {TEST} in the directory is read as test" if valid_as == "val" else ""
     return {missing: CARVED_SHARE}, (
