@@ -95,10 +95,6 @@ class LabelTable:
     views: tuple[str, ...] | None = None
     """Projection of each image, `PA`, `AP`, `LATERAL` or empty where unknown; None where the data set does not tell."""
 
-    def known_NK(self) -> NDArray[np.bool_]:  # noqa: N802 - a shape suffix
-        """Whether the label is known."""
-        return ~np.isnan(self.labels_NK)
-
     def __len__(self) -> int:
         return len(self.images)
 
