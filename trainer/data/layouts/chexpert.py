@@ -16,6 +16,7 @@ from trainer.data.layouts.files import optional_file, single_file
 from trainer.data.layouts.source import RawSource, Request
 from trainer.data.names import plain
 from trainer.data.patients import patient_in_name
+from trainer.errors import InputError
 
 REQUIRED: Final = ("train.csv", "valid.csv")
 LABELS_ONLY: Final = ("train.csv",)
@@ -44,6 +45,7 @@ _SPLIT_FOLDERS: Final = ("train", "valid", "test")
 
 def read(request: Request) -> RawSource:
     """The labels; `valid.csv` is validation or test, and what is missing then is taken from train by patient."""
+    _check_valid_as(request)
     files = [single_file(request.data, request.entries, "train.csv")]
     valid = optional_file(request.data, request.entries, "valid.csv")
     test = optional_file(request.data, request.entries, TEST) if request.reading.use_of_valid() == "val" else None
@@ -60,6 +62,15 @@ def read(request: Request) -> RawSource:
     return RawSource(
         table=rows.table(request.data, findings), files=tuple(files), carved=carved, placement="paths", notes=notes
     )
+
+
+def _check_valid_as(request: Request) -> None:
+    """Raises: InputError where a split is requested for all images."""
+    if not request.given and "valid_as" in request.choices.given():
+        raise InputError(
+            "cannot use --valid-as: a split of all images is requested (from `--split`)",
+            hint="remove --valid-as or --split",
+        )
 
 
 def _missing_split(request: Request, *, has_test: bool) -> tuple[dict[str, Fraction], tuple[str, ...]]:
