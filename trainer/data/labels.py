@@ -59,6 +59,11 @@ def check_finding_names(findings: Sequence[str], origin: str) -> None:
         )
 
 
+def is_finding_name(name: str) -> bool:
+    """Whether a finding may have this name."""
+    return _why_no_name(name, 1) is None
+
+
 def _why_no_name(name: str, count: int) -> str | None:
     reasons = {
         "it is empty": not name.strip(),

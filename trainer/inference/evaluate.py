@@ -395,7 +395,7 @@ def _set_notes(trained: LoadedModel, subset: EvaluationSet) -> Iterator[str]:
     """How the data set differs from the model's own, and what only one of model and data set has."""
     external = _external(trained, subset)
     if external is not None:
-        yield f"external test: no image is of the data set that the model was trained on, {external['trained_on']}"
+        yield f"external test: by their names, no image is of the data set that the model was trained on, {external['trained_on']}"
     if both_of_nih(trained, subset.source):
         yield "no external test: these images and those that the model was trained on are of ChestX-ray14"
     yield from _name_notes(subset)

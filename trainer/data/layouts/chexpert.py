@@ -60,7 +60,12 @@ def read(request: Request) -> RawSource:
         _add(rows, _of_test(test, request.data, findings, rows.problems), findings, SPLITS.index("test"))
     carved, notes = _missing_split(request, has_test=test is not None)
     return RawSource(
-        table=rows.table(request.data, findings), files=tuple(files), carved=carved, placement="paths", notes=notes
+        table=rows.table(request.data, findings),
+        files=tuple(files),
+        carved=carved,
+        placement="paths",
+        notes=notes,
+        split_findings=FINDINGS,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from trainer.data.columns import is_known
 from trainer.data.label_cells import label_value
 from trainer.data.label_files import complete_rows, counted
-from trainer.data.labels import FINDINGS
+from trainer.data.labels import FINDINGS, is_finding_name
 from trainer.data.layouts import chexpert
 from trainer.errors import InputError, listing, on_one_line
 from trainer.label_choices import AS_READ, LabelChoices
@@ -68,6 +68,15 @@ def finding_columns(
             hint="a finding is a column of 1, 0, -1 (uncertain) or blank (unknown); --findings A,B names the columns to use",
         )
     return FINDINGS if set(found) == set(FINDINGS) else tuple(found)
+
+
+def default_columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
+    """The columns that are read without choices, in their order; without those that would then be refused."""
+    places = [place for place, name in enumerate(header) if header.count(name) == 1 and not _is_metadata(name)]
+    values = _values_of(complete_rows(path, []), places)
+    found = [header[place] for place, cells in values.items() if _share_of_labels(cells) == 1.0]
+    usable = tuple(filter(is_finding_name, found))
+    return FINDINGS if set(usable) == set(FINDINGS) else usable
 
 
 def _recognised(path: Path, header: Sequence[str], of_run: Sequence[str]) -> list[str]:
