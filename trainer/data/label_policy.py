@@ -66,6 +66,7 @@ def resolved(
     Raises: InputError for choices that do not fit the data set.
     """
     check_layout(choices, defaults)
+    _check_labels(choices, raw)
     inherited = LabelChoices() if of_run is None else _fitting(of_run, raw, defaults)
     both = choices.over(inherited)
     rows_N, projection = _projected(raw, both)
@@ -132,6 +133,14 @@ def check_layout(choices: LabelChoices, defaults: LayoutDefaults) -> None:
         raise _unfit("--uncertain", f"{layout} has no uncertain labels")
     if choices.blank and defaults.blank is None:
         raise _unfit("--blank", f"{layout} has no blank labels")
+
+
+def _check_labels(choices: LabelChoices, raw: LabelTable) -> None:
+    """Refuse policies of labels that the data set, though its layout may, does not have."""
+    if choices.uncertain and not (raw.labels_NK == UNCERTAIN).any():
+        raise _unfit("--uncertain", "no label of the data set is uncertain")
+    if choices.blank and not np.isnan(raw.labels_NK).any():
+        raise _unfit("--blank", "no label of the data set is blank")
 
 
 def _unfit(flag: str, reason: str) -> InputError:
@@ -235,7 +244,7 @@ def _chosen(table: LabelTable, choices: LabelChoices) -> LabelTable:
     if missing:
         what = [f"`{name}`: {_renaming(name, table.findings)}" for name in missing]
         raise InputError(
-            f"cannot choose findings: {len(missing)} of them are not in the data set, got `{choices.findings}` "
+            f"cannot choose findings: {len(missing)} of {len(names)} not in the data set, got `{choices.findings}` "
             f"(from `--findings`){listing(what)}",
             hint=f"findings of the data set are {', '.join(map(on_one_line, table.findings))}",
         )
