@@ -151,3 +151,10 @@ def test_columns_that_are_not_chosen_may_be_of_any_kind(tmp_path):
     columns = [lambda n: n % 2, lambda n: "yes" if n == 5 else 0, lambda n: "yes" if n == 6 else 1]
     root = write(tmp_path, (*BASE, "A", "B", "Edema"), rows_of(*columns))
     assert read_labels(root, choices=LabelChoices(findings="A")).table.findings == ("A",)
+
+
+def test_blank_cells_do_not_make_a_column_one_of_labels(tmp_path):
+    """However they are written: most rows of a column such as the body mass index may be unknown."""
+    columns = [lambda n: n % 2, lambda n: "24.5" if n == 5 else "nan", lambda n: "" if n else "24.5", lambda _: "NaN"]
+    root = write(tmp_path, (*BASE, "A", "BMI", "Waist", "Nothing"), rows_of(*columns))
+    assert read_labels(root).table.findings == ("A",)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from trainer.data.columns import is_known
-from trainer.data.label_cells import label_value
+from trainer.data.label_cells import BLANK_TEXTS, label_value
 from trainer.data.label_files import complete_rows, counted
 from trainer.data.labels import FINDINGS, is_finding_name
 from trainer.data.layouts import chexpert
@@ -113,7 +113,7 @@ def _values_of(rows: Iterable[tuple[str, list[str]]], places: Sequence[int]) -> 
 
 def _share_of_labels(cells: Counter[str]) -> float:
     """Share of the cells that are labels, of those that are not blank; 0 where all are blank."""
-    known = {text: count for text, count in cells.items() if text}
+    known = {text: count for text, count in cells.items() if text.casefold() not in BLANK_TEXTS}
     labels = sum(count for text, count in known.items() if _is_label(text))
     return labels / sum(known.values()) if known else 0.0
 
