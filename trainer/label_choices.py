@@ -20,6 +20,10 @@ Readers = Literal["majority", "mean"]
 
 T = TypeVar("T")
 _GROUP: Final = "Labels"
+
+_SAME_AS_NONE: Final = {"projection": "all", "valid_as": "val", "readers": "majority"}
+"""Values that mean what is done without a choice."""
+
 Choice = Annotated[T, Parameter(group=_GROUP)]
 Plain = Annotated[T, Parameter(group=_GROUP, negative="", show_default=False)]
 
@@ -51,14 +55,14 @@ class LabelChoices:
     blank: Choice[Blank | None] = None
     """Labels left blank: `zeros` (the finding is absent) or `ignore` (unknown)."""
 
-    projection: Choice[str] = "all"
-    """Images to use: `frontal`, `all`, or projections among PA, AP and LATERAL separated by commas."""
+    projection: Choice[str | None] = None
+    """Images to use: `frontal`, `all` (default), or projections among PA, AP and LATERAL separated by commas."""
 
-    valid_as: Choice[ValidAs] = "val"
-    """Use of CheXpert's valid.csv: validation, or test."""
+    valid_as: Choice[ValidAs | None] = None
+    """Use of CheXpert's valid.csv: validation (default), or test."""
 
-    readers: Choice[Readers] = "majority"
-    """Labels of several readers of an image (layout vindr): what the majority says, or the mean as a soft label."""
+    readers: Choice[Readers | None] = None
+    """Labels of several readers of an image (layout vindr): what the majority says (default), or the mean as a soft label."""
 
     physician_labels_only: Plain[bool] = False
     """Use only images whose labels are by physicians (layout padchest)."""
@@ -120,7 +124,7 @@ class LabelChoices:
 
     def projections(self) -> tuple[str, ...] | None:
         """Projections of the images to use, among `VIEWS`; None for all images. Raises: InputError for another one."""
-        if self.projection == "all":
+        if self.projection is None or self.projection == "all":
             return None
         if self.projection == "frontal":
             return FRONTAL
@@ -132,6 +136,10 @@ class LabelChoices:
                 hint="--projection frontal",
             )
         return chosen
+
+    def use_of_valid(self) -> ValidAs:
+        """What CheXpert's valid.csv is used as."""
+        return self.valid_as or "val"
 
     def alone(self) -> "LabelChoices":
         """The choices without what a subclass adds."""
@@ -146,11 +154,14 @@ class LabelChoices:
         return LabelChoices(**taken)
 
     def given(self) -> dict[str, Any]:
-        """The choices that are not the defaults, for a JSON document; a number that is `ones` or `zeros` is written so."""
+        """The choices that are not the defaults, for a JSON document; a number that is `ones` or `zeros` is written so.
+
+        A default that was given is none: it only goes before the choices of a run.
+        """
         found: dict[str, Any] = {}
         for field in dataclasses.fields(LabelChoices):
             value = getattr(self, field.name)
-            if value != field.default:
+            if value not in (field.default, _SAME_AS_NONE.get(field.name)):
                 found[field.name] = list(value) if isinstance(value, tuple) else value
         if self.uncertain:
             policies = sorted(self.uncertain_policies().items(), key=lambda each: each[0] or "")

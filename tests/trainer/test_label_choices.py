@@ -67,3 +67,15 @@ def test_a_record_with_other_kinds_of_values_is_refused(document):
 def test_own_choices_go_before_those_of_a_run():
     of_run = LabelChoices(blank="zeros", uncertain=("ones",))
     assert LabelChoices(blank="ignore").over(of_run) == LabelChoices(blank="ignore", uncertain=("ones",))
+
+
+@pytest.mark.parametrize(
+    ("name", "usual", "other"),
+    [("projection", "all", "frontal"), ("valid_as", "val", "test"), ("readers", "majority", "mean")],
+)
+def test_a_default_that_is_given_goes_before_the_choice_of_a_run(name, usual, other):
+    of_run = LabelChoices(**{name: other})
+    given = LabelChoices(**{name: usual})
+    assert getattr(given.over(of_run), name) == usual
+    assert getattr(LabelChoices().over(of_run), name) == other
+    assert given.given() == {}  # a run may be resumed with it or without it

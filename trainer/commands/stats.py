@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trainer.config import Layout, OnMissingImage
+from trainer.data.labels import POSITIVE_FROM
 from trainer.data.layouts import Source, read_labels
 from trainer.data.locate import missing_images, share_present, without_missing
 from trainer.data.prevalence import as_csv, as_json, as_table, prevalence
 from trainer.errors import on_one_line
+from trainer.evaluation.known_labels import fractions
 from trainer.evaluation.label_file import caveats
 from trainer.label_choices import AS_READ, LabelChoices
 
@@ -57,6 +59,8 @@ def stats(
 def _notes(source: Source) -> Iterator[str]:
     """What training would not read. A data set without any image is a set of labels, as it is before its download."""
     yield from caveats(source)
+    if count := fractions(source.table.labels_NK):
+        yield f"{count:,} labels are fractions: the percentages count them as positive from {POSITIVE_FROM:g} on"
     missing = missing_images(source)
     used = len(source.table.used())
     if 0 < len(missing) < used:

@@ -117,6 +117,12 @@ def matching(outputs: Sequence[str], labels: Sequence[str], joins: Iterable[Matc
     )
 
 
+def counterparts(names: Sequence[str], others: Sequence[str]) -> dict[str, str]:
+    """By name, the one of `others` that means the same finding; only names that have exactly one."""
+    single = (match for match in matching(others, names).matches if len(match.outputs) == len(match.labels) == 1)
+    return {match.labels[0]: match.outputs[0] for match in single}
+
+
 def _is_used(match: Match, found: Sequence[Match]) -> bool:
     outputs = {name for each in found for name in each.outputs}
     labels = {name for each in found for name in each.labels}

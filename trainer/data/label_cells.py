@@ -13,7 +13,7 @@ UNCERTAIN: Final = -1.0
 BLANK: Final = math.nan
 """A label that the data set leaves blank, before `--blank` says what it counts as."""
 
-_BLANK_TEXTS: Final = frozenset({"", "nan"})
+BLANK_TEXTS: Final = frozenset({"", "nan"})
 
 _NUMBER: Final = re.compile(r"-?\d{0,20}\.?\d{0,20}", re.ASCII)
 
@@ -26,7 +26,7 @@ def as_bytes(values: Iterable[float]) -> bytes:
 @lru_cache(maxsize=1 << 12)
 def label_value(text: str) -> float:
     """1.0, 0.0, `UNCERTAIN`, `BLANK`, or a soft label between 0 and 1. Raises: ValueError for any other text."""
-    if text.casefold() in _BLANK_TEXTS:
+    if text.casefold() in BLANK_TEXTS:
         return BLANK
     try:
         value = float(text) if _NUMBER.fullmatch(text) else math.inf

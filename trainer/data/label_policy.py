@@ -66,6 +66,7 @@ def resolved(
     Raises: InputError for choices that do not fit the data set.
     """
     check_layout(choices, defaults)
+    _check_labels(choices, raw)
     inherited = LabelChoices() if of_run is None else _fitting(of_run, raw, defaults)
     both = choices.over(inherited)
     rows_N, projection = _projected(raw, both)
@@ -134,6 +135,14 @@ def check_layout(choices: LabelChoices, defaults: LayoutDefaults) -> None:
         raise _unfit("--blank", f"{layout} has no blank labels")
 
 
+def _check_labels(choices: LabelChoices, raw: LabelTable) -> None:
+    """Refuse policies of labels that the data set, though its layout may, does not have."""
+    if choices.uncertain and not (raw.labels_NK == UNCERTAIN).any():
+        raise _unfit("--uncertain", "no label of the data set is uncertain")
+    if choices.blank and not np.isnan(raw.labels_NK).any():
+        raise _unfit("--blank", "no label of the data set is blank")
+
+
 def _unfit(flag: str, reason: str) -> InputError:
     return InputError(f"cannot use {flag}: {reason}", hint=f"remove {flag}")
 
@@ -152,7 +161,7 @@ def _fitting(of_run: LabelChoices, raw: LabelTable, defaults: LayoutDefaults) ->
             if name is None or name in there
         ),
         blank=of_run.blank if defaults.blank is not None else None,
-        projection="all" if raw.views is None else of_run.projection,
+        projection=None if raw.views is None else of_run.projection,
     )
 
 
@@ -160,26 +169,24 @@ def _projected(raw: LabelTable, choices: LabelChoices) -> tuple[NDArray[np.int64
     """Rows of the images of the chosen projections, with a statement of what is left out."""
     images, views = len(raw), raw.views
     every_N = np.arange(images, dtype=np.int64)
-    chosen = choices.projections()
+    chosen, used = choices.projections(), choices.projection or "all"
     if views is None:
         if chosen is not None:
-            raise _unfit(
-                f"--projection {choices.projection}", "the data set does not tell the projection of its images"
-            )
+            raise _unfit(f"--projection {used}", "the data set does not tell the projection of its images")
         return every_N, {}
     view_N = np.array(views, np.str_)
     if chosen is None:
         others = int((~np.isin(view_N, FRONTAL)).sum())
-        return every_N, {"used": "all", "not_frontal": others, "images": images} if others else {}
+        return every_N, {"used": used, "not_frontal": others, "images": images} if others else {}
     rows_N = every_N[np.isin(view_N, chosen)]
     if not len(rows_N):
         there = ", ".join(f"{view or 'unknown'} ({count:,})" for view, count in sorted(Counter(views).items()))
         raise InputError(
             f"cannot choose projections: no image has one of {', '.join(chosen)}; there are {there}, got "
-            f"`{choices.projection}` (from `--projection`)",
+            f"`{used}` (from `--projection`)",
             hint="--projection all",
         )
-    return rows_N, {"used": choices.projection, "left_out": images - len(rows_N), "images": images}
+    return rows_N, {"used": used, "left_out": images - len(rows_N), "images": images}
 
 
 def _renamed(table: LabelTable, choices: LabelChoices) -> LabelTable:
@@ -237,7 +244,7 @@ def _chosen(table: LabelTable, choices: LabelChoices) -> LabelTable:
     if missing:
         what = [f"`{name}`: {_renaming(name, table.findings)}" for name in missing]
         raise InputError(
-            f"cannot choose findings: {len(missing)} of them are not in the data set, got `{choices.findings}` "
+            f"cannot choose findings: {len(missing)} of {len(names)} not in the data set, got `{choices.findings}` "
             f"(from `--findings`){listing(what)}",
             hint=f"findings of the data set are {', '.join(map(on_one_line, table.findings))}",
         )

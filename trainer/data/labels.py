@@ -59,6 +59,11 @@ def check_finding_names(findings: Sequence[str], origin: str) -> None:
         )
 
 
+def is_finding_name(name: str) -> bool:
+    """Whether a finding may have this name."""
+    return _why_no_name(name, 1) is None
+
+
 def _why_no_name(name: str, count: int) -> str | None:
     reasons = {
         "it is empty": not name.strip(),
@@ -94,10 +99,6 @@ class LabelTable:
 
     views: tuple[str, ...] | None = None
     """Projection of each image, `PA`, `AP`, `LATERAL` or empty where unknown; None where the data set does not tell."""
-
-    def known_NK(self) -> NDArray[np.bool_]:  # noqa: N802 - a shape suffix
-        """Whether the label is known."""
-        return ~np.isnan(self.labels_NK)
 
     def __len__(self) -> int:
         return len(self.images)

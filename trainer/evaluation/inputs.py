@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.finding_names import counterparts
 from trainer.errors import InputError, listing
 from trainer.evaluation.calibration import Calibrated, Calibrator, calibrated, fit, for_findings, thresholds_of
 from trainer.evaluation.document import CohortPart, Data, Evaluation, ExternalTest, Shortcut
@@ -181,6 +182,8 @@ def calibrated_predictions(inputs: EvaluationInput) -> Calibrated | None:
 def scores_of(first: EvaluationInput, inputs: EvaluationInput) -> tuple[str, Floats]:
     """Name and log-odds of the first model for the images and findings of the other; nan for findings that it does not predict.
 
+    The first may have a finding under another name: models are trained on sets with different names.
+
     Raises: InputError where the first has no prediction of an image.
     """
     row_of = {name: row for row, name in enumerate(first.scored.images)}
@@ -192,9 +195,9 @@ def scores_of(first: EvaluationInput, inputs: EvaluationInput) -> tuple[str, Flo
         )
     rows = [row_of[name] for name in inputs.scored.images]
     scores_NK = np.full((len(rows), len(inputs.findings)), np.nan)
-    for k, name in enumerate(inputs.findings):
-        if name in first.findings:
-            scores_NK[:, k] = first.scored.log_odds_NK[rows, first.findings.index(name)]
+    for name, of_first in counterparts(inputs.findings, first.findings).items():
+        column = first.findings.index(of_first)
+        scores_NK[:, inputs.findings.index(name)] = first.scored.log_odds_NK[rows, column]
     return first.model, scores_NK
 
 

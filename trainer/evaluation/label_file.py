@@ -1,6 +1,6 @@
 """Ground-truth labels from a data set's directory or from one file; images are not needed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -151,7 +151,15 @@ def _readers(source: Source) -> tuple[str, ...]:
 
 def caveats(source: Source) -> tuple[str, ...]:
     """Notes about how labels are used, and about what is not read."""
-    return (*policy_notes(source.policy), *not_read(source))
+    return (*policy_notes(source.policy), *_without_known_labels(source.table), *not_read(source))
+
+
+def _without_known_labels(table: LabelTable) -> Iterator[str]:
+    known_NK = table.known()
+    for split in SPLITS:
+        rows_N = table.rows(split)
+        if len(rows_N) and not known_NK[rows_N].any():
+            yield f"no label of the {len(rows_N):,} images in {split} is known: nothing can be evaluated on them"
 
 
 def not_read(source: Source) -> tuple[str, ...]:

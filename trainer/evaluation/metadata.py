@@ -16,14 +16,14 @@ from trainer.data.columns import Kind, columns_of
 from trainer.data.label_files import csv_rows
 from trainer.data.layouts import file_table, image_tables
 from trainer.data.layouts.image_tables import ImageTable
+from trainer.data.views import view_of
 from trainer.errors import on_one_line
+from trainer.label_choices import FRONTAL
 
 OLDEST: Final = 100
 """Oldest accepted age in years; higher values are typing errors. Source: NIH's table of 2017 has ages up to 414."""
 
 _SEXES: Final = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F", "w": "F"}
-
-_VIEWS: Final = {"pa": "PA", "posteroanterior": "PA", "ap": "AP", "anteroposterior": "AP"}
 
 _KINDS: Final[tuple[Kind, ...]] = ("sex", "age", "view")
 
@@ -103,9 +103,9 @@ def _read_table(table: ImageTable, position: Mapping[str, int], texts: dict[Kind
 
 
 def _view(text: str) -> str:
-    """Also of `AP_horizontal`, `PA erect`, `postero-anterior` and the like."""
-    first = re.split(r"[^a-z]", text.casefold().replace("-", ""))[0]
-    return _VIEWS.get(first, "")
+    """`PA` or `AP`; empty for lateral images, which are in no group."""
+    view = view_of(text)
+    return view if view in FRONTAL else ""
 
 
 def _note(kind: Kind, column: str, texts: Sequence[str], is_read_N: NDArray[np.bool_]) -> str:

@@ -16,7 +16,7 @@ from trainer import devices
 from trainer.config import Layout, OnMissingImage
 from trainer.data.augment import Tta
 from trainer.data.dataset import Place, decoded, fetched, left_out, note_turned
-from trainer.data.finding_names import Matching
+from trainer.data.finding_names import Matching, counterparts
 from trainer.data.gray_range import check_request
 from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
@@ -161,13 +161,12 @@ def _check_same_labels(first: _Prepared, one: _Prepared) -> None:
     ours, theirs = one.subset, first.subset
     row_of = {name: row for row, name in enumerate(theirs.table.images)}
     rows_N = [row_of[name] for name in _names(ours.table, ours.scored)]
-    common = [name for name in ours.table.findings if name in theirs.table.findings]
     different = [
         name
-        for name in common
+        for name, of_first in counterparts(ours.table.findings, theirs.table.findings).items()
         if not np.array_equal(
             ours.table.labels_NK[ours.scored, ours.table.findings.index(name)],
-            theirs.table.labels_NK[rows_N, theirs.table.findings.index(name)],
+            theirs.table.labels_NK[rows_N, theirs.table.findings.index(of_first)],
             equal_nan=True,
         )
     ]
@@ -396,7 +395,7 @@ def _set_notes(trained: LoadedModel, subset: EvaluationSet) -> Iterator[str]:
     """How the data set differs from the model's own, and what only one of model and data set has."""
     external = _external(trained, subset)
     if external is not None:
-        yield f"external test: no image is of the data set that the model was trained on, {external['trained_on']}"
+        yield f"external test: by their names, no image is of the data set that the model was trained on, {external['trained_on']}"
     if both_of_nih(trained, subset.source):
         yield "no external test: these images and those that the model was trained on are of ChestX-ray14"
     yield from _name_notes(subset)

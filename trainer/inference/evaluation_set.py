@@ -162,10 +162,12 @@ def _with_findings(
 ) -> tuple[Matching, LabelTable]:
     """What outputs and labels have in common, and the table with these findings in the order of the outputs.
 
-    Raises: InputError when nothing is; for a single-label model when labels and outputs differ, or for images without
-    exactly one.
+    Raises: InputError when nothing is; for a join of which a part has another match; for a single-label model when labels and
+    outputs differ, or for images without exactly one.
     """
-    found = matching(trained.findings, table.findings, joins)
+    possible = [join for join in joins if set(join.labels) <= set(table.findings)]  # the others are not chosen
+    found = matching(trained.findings, table.findings, possible)
+    _check_joined(possible, found)
     is_one_class = trained.loss == "cross_entropy"
     if not found.matches or (is_one_class and set(table.findings) != set(trained.findings)):
         raise InputError(
@@ -185,6 +187,20 @@ def _with_findings(
             hint="evaluate it on a data set with one folder per class",
         )
     return found, chosen
+
+
+def _check_joined(joins: Sequence[Match], found: Matching) -> None:
+    """Raises: InputError for a join that is not among the matches."""
+    for join in joins:
+        if join not in found.matches:
+            (other, *_) = [
+                match for match in found.matches if set(join.labels + join.outputs) & {*match.labels, *match.outputs}
+            ]
+            raise InputError(
+                f"cannot rename: the model's {' and '.join(other.outputs)} is evaluated on the label {' and '.join(other.labels)}, and "
+                f"each output and label is used once, got `{join.labels[0]}={'|'.join(join.outputs)}` (from `--rename`)",
+                hint="remove this --rename, or leave out the other label with --findings",
+            )
 
 
 def original_names(source: Source) -> list[str]:

@@ -1,6 +1,6 @@
 """Sentences about a run's data set, from run.json: what it lacks, what is in it twice, and how patients are kept apart."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from trainer.data.duplicates import images_in_test, in_words
@@ -88,12 +88,20 @@ def labels_in_words(record: Mapping[str, Any]) -> list[str]:
     return [f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences]
 
 
+def _has_unknown(record: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether some labels of these findings are unknown."""
+    policy = record.get("label_policy", {})
+    used = [policy.get(kind, {}).get(name, {}) for kind in ("uncertain", "blank") for name in names]
+    return any(labels.get("used_as") == "ignore" for labels in used)
+
+
 def incomplete(record: Mapping[str, Any]) -> list[str]:
     """What the data set of the run lacks, and what is in it twice."""
     notes = []
     if record.get("left_out_findings"):
-        names = ", ".join(record["left_out_findings"])
-        notes.append(f"Not trained, as all training images have the same value: {names}.")
+        names = record["left_out_findings"]
+        unknown = " or an unknown one" if _has_unknown(record, names) else ""
+        notes.append(f"Not trained, as all training images have the same value{unknown}: {', '.join(names)}.")
     if record.get("missing_images"):
         present = ", ".join(record.get("present", []))
         notes.append(

@@ -87,3 +87,15 @@ def test_label_files_of_other_public_sets_are_refused_by_name(shared, tmp_path, 
     out = capsys.readouterr()
     assert out.out == ""
     assert told in out.err
+
+
+def test_stats_states_fractions_and_splits_without_a_known_label(tmp_path, capsys):
+    """Percentages alone would not show either."""
+    rows = [
+        f"{n}.png,P{n},{('train', 'val', 'test')[n % 3]},{'' if n % 3 == 1 else (0.4, 0.6)[n % 2]}" for n in range(30)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["Image Index,patient_id,split,Edema", *rows]) + "\n")
+    assert program.main(["stats", "--data", str(tmp_path)]) == 0
+    notes = capsys.readouterr().err
+    assert "note: 20 labels are fractions: the percentages count them as positive from 0.5 on" in notes
+    assert "note: no label of the 10 images in val is known: nothing can be evaluated on them" in notes

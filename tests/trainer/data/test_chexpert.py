@@ -130,6 +130,12 @@ def test_split_that_is_missing_is_taken_from_train_and_said(tmp_path, valid_as, 
     assert f"valid.csv is {valid_as}; {carved} is 1/10 of the patients of train" in source.notes[0]
 
 
+def test_use_of_valid_is_refused_where_a_split_is_drawn(tmp_path):
+    """It would have no effect."""
+    choices = LabelChoices(valid_as="test")
+    assert "cannot use --valid-as" in refusal(write(tmp_path), split="patients:70/10/20", choices=choices)
+
+
 @pytest.mark.parametrize("key", ["Study", "Path"])
 def test_test_labels_are_the_test_split(tmp_path, key):
     """By study, whose images are in its folder, or by image."""

@@ -127,6 +127,21 @@ def test_a_layout_without_such_labels_refuses_their_policy(choices):
         resolved(table([0, 1], [[1], [0]]), NIH, choices)
 
 
+@pytest.mark.parametrize(
+    ("choices", "says"),
+    [
+        (LabelChoices(uncertain=("ones",)), "no label of the data set is uncertain"),
+        (LabelChoices(blank="zeros"), "is blank"),
+    ],
+)
+def test_a_set_without_such_labels_refuses_their_policy(choices, says):
+    """Its layout may have them; a flag without an effect would look like one with it."""
+    known = table([0, 1], [[1], [0]])
+    with pytest.raises(InputError, match=says):
+        resolved(known, CHEXPERT, choices)
+    assert resolved(known, CHEXPERT, LabelChoices(), of_run=choices).policy == {}
+
+
 def test_choices_that_preparation_made_are_refused_of_a_prepared_set():
     """They would change nothing; policies are still open."""
     prepared = replace(CHEXPERT, is_prepared=True)

@@ -123,3 +123,38 @@ def test_table_with_paths_is_read_alone(tmp_path):
     source = read_file(root / "labels.csv")
     assert source.layout == "csv"
     assert source.table.images[:2] == ("scans/0.png", "scans/1.png")
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        LabelChoices(findings="A"),
+        LabelChoices(findings="C,A"),
+        LabelChoices(findings="Any", rename=("Any=B|C",)),
+    ],
+)
+def test_split_that_is_drawn_is_the_same_whatever_findings_are_chosen(tmp_path, choices):
+    """Models of some findings are compared on the same images."""
+    columns = [lambda n: int(n % 4 == 0), lambda n: int(n % 5 == 0), lambda n: int(n % 7 == 0), lambda n: n + 0.5]
+    root = write(tmp_path, (*BASE, "A", "B", "C", "Dose"), rows_of(*columns, count=90))
+    every = read_labels(root, split="patients:70/10/20").table
+    assert every.findings == ("A", "B", "C")
+    chosen = read_labels(root, split="patients:70/10/20", choices=choices)
+    assert chosen.table.findings == choices.chosen_findings()
+    np.testing.assert_array_equal(chosen.table.split_N, every.split_N)
+    of_run = read_labels(root, split="patients:70/10/20", of_run=choices).table
+    np.testing.assert_array_equal(of_run.split_N, every.split_N)
+
+
+def test_columns_that_are_not_chosen_may_be_of_any_kind(tmp_path):
+    """They have no part in the split either."""
+    columns = [lambda n: n % 2, lambda n: "yes" if n == 5 else 0, lambda n: "yes" if n == 6 else 1]
+    root = write(tmp_path, (*BASE, "A", "B", "Edema"), rows_of(*columns))
+    assert read_labels(root, choices=LabelChoices(findings="A")).table.findings == ("A",)
+
+
+def test_blank_cells_do_not_make_a_column_one_of_labels(tmp_path):
+    """However they are written: most rows of a column such as the body mass index may be unknown."""
+    columns = [lambda n: n % 2, lambda n: "24.5" if n == 5 else "nan", lambda n: "" if n else "24.5", lambda _: "NaN"]
+    root = write(tmp_path, (*BASE, "A", "BMI", "Waist", "Nothing"), rows_of(*columns))
+    assert read_labels(root).table.findings == ("A",)

@@ -101,6 +101,7 @@ def test_rare_labels_are_read_only_where_they_are_named(tmp_path):
     named = read_labels(root, choices=LabelChoices(findings="situs inversus,normal")).table
     assert named.labels_NK[-1, named.findings.index("situs inversus")] == 1
     assert named.labels_NK[0, named.findings.index("normal")] == 1
+    np.testing.assert_array_equal(named.split_N, source.table.split_N)  # drawn on the same labels
 
 
 def test_views_of_the_set(tmp_path):

@@ -75,3 +75,14 @@ def test_mapping_of_another_form_is_refused(tmp_path, content):
     root = write(tmp_path)
     (root / MAPPING).write_text(content)
     assert "it is not a list with `subset_img_id` and `img_id`" in refusal(root)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [{"subset_img_id": "id-99", "img_id": "00000099_000.png"}, {"subset_img_id": "id-1", "img_id": "another-name.png"}],
+)
+def test_mapping_of_other_images_is_refused(tmp_path, pair):
+    """It would identify no patient, and the overlap with ChestX-ray14 would not be found."""
+    root = write(tmp_path)
+    (root / MAPPING).write_text(json.dumps([pair]))
+    assert "it has none of the 40 images of stage_2_train_labels.csv" in refusal(root)

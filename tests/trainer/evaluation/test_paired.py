@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,16 @@ def test_finding_that_the_first_does_not_predict_is_not_compared():
     found = evaluated(other, other=scores_of(first, other), resamples=20)
     assert [row["name"] for row in found["comparison"]["differences"]] == ["B", "mean"]
     assert "first has no predictions, so it is not compared: A" in found["notes"]
+
+
+def test_findings_of_other_names_are_compared():
+    """Models of ChestX-ray14 and CheXpert have the same finding under two names."""
+    first = replace(inputs("first", noise=1.0), findings=("Effusion", "B"))
+    other = replace(inputs("second", noise=0.0, findings=("B", "A")), findings=("B", "Pleural Effusion"))
+    name, scores_NK = scores_of(first, other)
+    np.testing.assert_array_equal(scores_NK, first.scored.log_odds_NK[:, [1, 0]])
+    found = evaluated(other, other=(name, scores_NK), resamples=20)
+    assert [row["name"] for row in found["comparison"]["differences"]] == ["B", "Pleural Effusion", "mean"]
 
 
 def test_models_with_different_images_are_not_compared():

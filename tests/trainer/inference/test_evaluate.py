@@ -212,7 +212,9 @@ def test_external_test_scores_what_model_and_data_set_have_in_common(answers, fi
     assert document["external"]["matches"] == [{"name": "Pneumonia", "outputs": ["Pneumonia"], "labels": ["PNEUMONIA"]}]
     assert document["external"]["labels_without_outputs"] == ["NORMAL"]
     assert len(document["external"]["outputs_without_labels"]) == 13
-    assert document["notes"][0].startswith("external test: no image is of the data set that the model was trained on")
+    assert document["notes"][0].startswith(
+        "external test: by their names, no image is of the data set that the model was trained on"
+    )
     assert "evaluated on labels of other names: Pneumonia (PNEUMONIA)" in document["notes"]
     assert "labels without an output of the model: NORMAL" in document["notes"]
 
@@ -247,6 +249,23 @@ def test_outputs_are_joined_where_the_label_is_a_join(answers):
     assert "evaluated on labels of other names: Effusion (Fluid)" in inputs.notes
     assert inputs.external is None
     assert inputs.label_policy["renamed"]["Lung Lesion"] == ["Nodule", "Mass"]
+
+
+def test_a_join_that_cannot_be_evaluated_is_refused(answers):
+    """It would be ignored silently: each output is used once. One whose label is not chosen has no part in the evaluation."""
+    with pytest.raises(InputError, match="Edema is evaluated on the label One, and each output and label is used once"):
+        answers(choices=LabelChoices(rename=("One=Effusion|Edema", "Two=Edema|Hernia")))
+    chosen = LabelChoices(rename=("Fluid=Effusion",), findings="Edema")
+    assert answers(choices=chosen).findings == ("Edema",)
+
+
+def test_a_join_with_an_output_that_has_a_label_of_its_name_is_refused(answers, tmp_path):
+    data = str(folders(tmp_path / "data", ["NORMAL", "PNEUMONIA"]))
+    chosen = LabelChoices(rename=("PNEUMONIA=Emphysema|Pneumonia",))
+    assert answers(data=data, split="given", choices=chosen).findings == ("PNEUMONIA",)
+    data = str(folders(tmp_path / "other", ["NORMAL", "Pneumonia"]))
+    with pytest.raises(InputError, match=r"got `Pneumonia=Emphysema` \(from `--rename`\)"):
+        answers(data=data, split="given", choices=LabelChoices(rename=("Pneumonia=Emphysema",)))
 
 
 def of_rsna(root, images, mapping):

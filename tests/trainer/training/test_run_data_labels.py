@@ -99,6 +99,8 @@ def test_policy_of_labels_is_stated_kept_and_used_for_evaluation(start, tmp_path
     zeros = evaluated(run, data, tmp_path, LabelChoices(uncertain=("zeros",), projection="PA"))
     assert zeros.label_policy["uncertain"]["Edema"]["used_as"] == "zeros"
     assert len(zeros.scored.images) < len(of_run.scored.images)
+    every = evaluated(run, data, tmp_path, LabelChoices(projection="all"))
+    assert len(every.scored.images) > len(of_run.scored.images)
 
 
 def evaluated(run, data, tmp_path, choices=AS_READ):

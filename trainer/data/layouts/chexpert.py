@@ -16,6 +16,7 @@ from trainer.data.layouts.files import optional_file, single_file
 from trainer.data.layouts.source import RawSource, Request
 from trainer.data.names import plain
 from trainer.data.patients import patient_in_name
+from trainer.errors import InputError
 
 REQUIRED: Final = ("train.csv", "valid.csv")
 LABELS_ONLY: Final = ("train.csv",)
@@ -44,29 +45,44 @@ _SPLIT_FOLDERS: Final = ("train", "valid", "test")
 
 def read(request: Request) -> RawSource:
     """The labels; `valid.csv` is validation or test, and what is missing then is taken from train by patient."""
+    _check_valid_as(request)
     files = [single_file(request.data, request.entries, "train.csv")]
     valid = optional_file(request.data, request.entries, "valid.csv")
-    test = optional_file(request.data, request.entries, TEST) if request.reading.valid_as == "val" else None
+    test = optional_file(request.data, request.entries, TEST) if request.reading.use_of_valid() == "val" else None
     findings = (*([NO_FINDING] if request.wants(NO_FINDING) else []), *FINDINGS)
     rows = Rows()
     _add(rows, _by_image(files[0], findings, rows.problems), findings, SPLITS.index("train"))
     if valid is not None:
         files.append(valid)
-        _add(rows, _by_image(valid, findings, rows.problems), findings, SPLITS.index(request.reading.valid_as))
+        _add(rows, _by_image(valid, findings, rows.problems), findings, SPLITS.index(request.reading.use_of_valid()))
     if test is not None:
         files.append(test)
         _add(rows, _of_test(test, request.data, findings, rows.problems), findings, SPLITS.index("test"))
     carved, notes = _missing_split(request, has_test=test is not None)
     return RawSource(
-        table=rows.table(request.data, findings), files=tuple(files), carved=carved, placement="paths", notes=notes
+        table=rows.table(request.data, findings),
+        files=tuple(files),
+        carved=carved,
+        placement="paths",
+        notes=notes,
+        split_findings=FINDINGS,
     )
+
+
+def _check_valid_as(request: Request) -> None:
+    """Raises: InputError where a split is requested for all images."""
+    if not request.given and "valid_as" in request.choices.given():
+        raise InputError(
+            "cannot use --valid-as: a split of all images is requested (from `--split`)",
+            hint="remove --valid-as or --split",
+        )
 
 
 def _missing_split(request: Request, *, has_test: bool) -> tuple[dict[str, Fraction], tuple[str, ...]]:
     """The split that neither file gives, and a note about it."""
     if not request.given or has_test:
         return {}, ()
-    valid_as = request.reading.valid_as
+    valid_as = request.reading.use_of_valid()
     missing = "test" if valid_as == "val" else "val"
     other = f"; --valid-as test tests on it, and {TEST} in the directory is read as test" if valid_as == "val" else ""
     return {missing: CARVED_SHARE}, (

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from trainer.data.columns import is_known
-from trainer.data.label_cells import label_value
+from trainer.data.label_cells import BLANK_TEXTS, label_value
 from trainer.data.label_files import complete_rows, counted
-from trainer.data.labels import FINDINGS
+from trainer.data.labels import FINDINGS, is_finding_name
 from trainer.data.layouts import chexpert
 from trainer.errors import InputError, listing, on_one_line
 from trainer.label_choices import AS_READ, LabelChoices
@@ -70,6 +70,15 @@ def finding_columns(
     return FINDINGS if set(found) == set(FINDINGS) else tuple(found)
 
 
+def default_columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
+    """The columns that are read without choices, in their order; without those that would then be refused."""
+    places = [place for place, name in enumerate(header) if header.count(name) == 1 and not _is_metadata(name)]
+    values = _values_of(complete_rows(path, []), places)
+    found = [header[place] for place, cells in values.items() if _share_of_labels(cells) == 1.0]
+    usable = tuple(filter(is_finding_name, found))
+    return FINDINGS if set(usable) == set(FINDINGS) else usable
+
+
 def _recognised(path: Path, header: Sequence[str], of_run: Sequence[str]) -> list[str]:
     """Columns of findings but those of the run. Raises: InputError for a column in which nearly all cells are labels, but not all."""
     places = [place for place, name in enumerate(header) if name not in of_run]
@@ -104,7 +113,7 @@ def _values_of(rows: Iterable[tuple[str, list[str]]], places: Sequence[int]) -> 
 
 def _share_of_labels(cells: Counter[str]) -> float:
     """Share of the cells that are labels, of those that are not blank; 0 where all are blank."""
-    known = {text: count for text, count in cells.items() if text}
+    known = {text: count for text, count in cells.items() if text.casefold() not in BLANK_TEXTS}
     labels = sum(count for text, count in known.items() if _is_label(text))
     return labels / sum(known.values()) if known else 0.0
 

@@ -19,7 +19,7 @@ from trainer.data.label_files import (
     with_known_patients,
 )
 from trainer.data.labels import FINDINGS, SPLITS, LabelTable
-from trainer.data.layouts.csv_columns import finding_columns
+from trainer.data.layouts.csv_columns import default_columns, finding_columns
 from trainer.data.layouts.files import single_file
 from trainer.data.layouts.source import RawSource, Request
 from trainer.data.names import plain
@@ -41,8 +41,13 @@ IMAGES: Final = (IMAGE, "Path")
 def read(request: Request) -> RawSource:
     """The labels, with the split of column `split`."""
     path = single_file(request.data, request.entries, REQUIRED[0])
-    table, notes = read_table(request.data, path, given=request.given, choices=request.choices, of_run=request.of_run)
-    return RawSource(table=table, files=(path,), notes=notes)
+    others = None
+    if request.choices.columns() or request.of_run.columns():
+        others = default_columns(path, header_of(path))
+    table, notes = read_table(
+        request.data, path, given=request.given, choices=request.choices, of_run=request.of_run, others=others or ()
+    )
+    return RawSource(table=table, files=(path,), notes=notes, split_findings=others)
 
 
 @dataclass(frozen=True)
@@ -59,18 +64,28 @@ class _Columns:
 
 
 def read_table(
-    data: Path, path: Path, *, given: bool, choices: LabelChoices = AS_READ, of_run: LabelChoices = AS_READ
+    data: Path,
+    path: Path,
+    *,
+    given: bool,
+    choices: LabelChoices = AS_READ,
+    of_run: LabelChoices = AS_READ,
+    others: Sequence[str] = (),
 ) -> tuple[LabelTable, tuple[str, ...]]:
-    """The labels, and a note where other columns than the 14 of ChestX-ray14 are read. Raises: InputError with all problems."""
+    """The labels, and a note where other columns than the 14 of ChestX-ray14 are read.
+
+    Columns `others` are read beside those that the choices name. Raises: InputError with all problems.
+    """
     rows = Rows()
     header = header_of(path)
     check_columns(path, header, [_image_column(header), *([SPLIT] if given else [])])
-    columns = _columns(header, finding_columns(path, header, choices, of_run), given=given)
+    chosen = finding_columns(path, header, choices, of_run)
+    columns = _columns(header, (*chosen, *(name for name in others if name not in chosen)), given=given)
     for where, cells in complete_rows(path, rows.problems):
         _add(rows, where, cells, columns)
     table = rows.table(data, columns.findings)
     known = with_known_patients(table, data, hint=f"add a column `{PATIENT}` to {path.name}")
-    return known, _notes(path, columns.findings)
+    return known, _notes(path, chosen)
 
 
 def _image_column(header: Sequence[str]) -> str:

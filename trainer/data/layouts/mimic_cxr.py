@@ -71,7 +71,8 @@ def read(request: Request) -> RawSource:
             view = views.get(dicom, "")
             rows.add(image.where, image.name(dicom), patient_of_id(image.study[0]), of_study, index, view=view)
     table = rows.table(request.data, findings)
-    return RawSource(table=table, files=(split, labels, metadata), placement="paths", notes=notes)
+    files = (split, labels, metadata)
+    return RawSource(table=table, files=files, placement="paths", notes=notes, split_findings=FINDINGS)
 
 
 def _label_file(request: Request) -> Path:

@@ -67,7 +67,8 @@ def read(request: Request) -> RawSource:
         for where, cells in cells_of(path, COLUMNS, rows.problems)
         if (names := _names_of(where, cells[-1], rows.problems)) is not None
     ]
-    findings, rare = _findings(request, [names for _, _, names in table])
+    common, rare = _findings([names for _, _, names in table])
+    findings = (*(name for name in sorted({*rare, *_NO_FINDINGS} - UNUSABLE) if request.wants(name)), *common)
     split = SPLITS.index("train") if request.given else -1
     for where, (image, patient, projection, method, _), names in table:
         known = patient_of_id(patient)
@@ -85,7 +86,8 @@ def read(request: Request) -> RawSource:
         files=(path,),
         carved=whole_set.shares(request),
         placement="anywhere",
-        notes=(*whole_set.notes(request), *_notes(counts, rare)),
+        notes=(*whole_set.notes(request), *_notes(counts, len({*rare}.difference(findings)))),
+        split_findings=common,
     )
 
 
@@ -112,14 +114,13 @@ def names_in(text: str) -> frozenset[str]:
     return frozenset(name for name in names if name)
 
 
-def _findings(request: Request, names: list[frozenset[str]]) -> tuple[tuple[str, ...], int]:
-    """The labels to read, in alphabetical order, and how many rare ones are not."""
+def _findings(names: list[frozenset[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The labels that are read by default, and the rare ones, both in alphabetical order."""
     count = Counter(name for each in names for name in each)
     least = len(names) * _COMMON_SHARE
     every = sorted(name for name in count if name not in _NO_FINDINGS)
-    chosen = [name for name in every if count[name] >= least or request.wants(name)]
-    wanted = [name for name in sorted(_NO_FINDINGS - UNUSABLE) if request.wants(name)]
-    return (*wanted, *chosen), len(every) - len(chosen)
+    common = tuple(name for name in every if count[name] >= least)
+    return common, tuple(name for name in every if count[name] < least)
 
 
 @lru_cache(maxsize=1 << 16)

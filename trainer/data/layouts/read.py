@@ -165,11 +165,12 @@ def _check_val_list(val_list: str | None, layout: str, split: str, *, is_request
 
 
 def _split(raw: RawSource, requested: PatientSplit | None, origin: str) -> LabelTable:
-    """The table with the requested split, or the data set's own with what it lacks taken from train."""
+    """The requested split, or the data set's own with what it lacks taken from train, on the findings that it is drawn on."""
+    table = raw.table if raw.split_findings is None else raw.table.with_findings(raw.split_findings)
     if requested:
-        return apply_split(raw.table, requested)
-    check_patients(raw.table, origin)
-    return carve(raw.table, raw.carved) if raw.carved else raw.table
+        return apply_split(table, requested)
+    check_patients(table, origin)
+    return carve(table, raw.carved) if raw.carved else table
 
 
 def _unread(entries: Sequence[str], layout: Layout, raw: RawSource) -> tuple[str, ...]:

@@ -50,6 +50,8 @@ def read(request: Request) -> RawSource:
         labels = as_bytes([target.value])
         rows.add(target.where, image, patient, labels, SPLITS.index("train") if request.given else -1)
     known = {image: nih_names[image] for image in targets if image in nih_names}
+    if mapping is not None and not known:
+        rows.problems.append(f"{MAPPING}: it has none of the {len(targets):,} images of {path.name}")
     return RawSource(
         table=rows.table(request.data, FINDINGS),
         files=(path, *([] if mapping is None else [mapping])),
@@ -87,12 +89,13 @@ def read_mapping(path: Path) -> dict[str, str]:
     try:
         document: Any = parsed_json(tables.content_of(path))
         pairs = ((entry[_NEW], entry[_OLD]) for entry in document)
-        return {new: plain(old) for new, old in pairs if isinstance(new, str) and isinstance(old, str)}
+        names = {new: plain(old) for new, old in pairs if isinstance(new, str) and isinstance(old, str)}
     except (OSError, LimitError, TableError, json.JSONDecodeError, TypeError, KeyError, ValueError) as problem:
         raise InputError(
             f"cannot read `{path}`: it is not a list with `{_NEW}` and `{_OLD}` of each image",
             hint=f"download {MAPPING} from RSNA again, or remove it",
         ) from problem
+    return {new: old for new, old in names.items() if nih_patient(old)}
 
 
 def _note(images: int, known: int) -> str:

@@ -111,6 +111,8 @@ class RawSource:
     nih_names: Mapping[str, str] = field(default_factory=dict)
     prepared_from: str | None = None
     """Layout of the source of a prepared set."""
+    split_findings: tuple[str, ...] | None = None
+    """Findings that a split is drawn on, where choices may add others to the table; None for all of the table."""
 
 
 class Layout(Protocol):

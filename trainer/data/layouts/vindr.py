@@ -78,6 +78,7 @@ def read(request: Request) -> RawSource:
         carved=whole_set.shares(request),
         placement="stems",
         notes=(*whole_set.notes(request, by="image"), *_notes(readings, is_mean=is_mean)),
+        split_findings=FINDINGS,
     )
 
 
