@@ -158,3 +158,16 @@ def test_blank_cells_do_not_make_a_column_one_of_labels(tmp_path):
     columns = [lambda n: n % 2, lambda n: "24.5" if n == 5 else "nan", lambda n: "" if n else "24.5", lambda _: "NaN"]
     root = write(tmp_path, (*BASE, "A", "BMI", "Waist", "Nothing"), rows_of(*columns))
     assert read_labels(root).table.findings == ("A",)
+
+
+def test_column_of_texts_is_no_finding_and_its_cells_stay_unsaid(tmp_path):
+    """They may identify patients."""
+    (tmp_path / "labels.csv").write_text(
+        "Image Index,patient_id,split,Edema\na.png,SMITH-77,train,1\nb.png,JONES-88,val,0\nc.png,7,test,0\n"
+    )
+    with pytest.raises(InputError) as caught:
+        read_labels(tmp_path, choices=LabelChoices(findings="patient_id"))
+    words = str(caught.value)
+    assert "cannot use columns of" in words
+    assert "`patient_id`" in words
+    assert "SMITH" not in words

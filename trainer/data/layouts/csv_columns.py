@@ -35,6 +35,8 @@ _METADATA_WORDS: Final = frozenset(
 _MOSTLY: Final = 0.9
 """Share of a column's cells that must be labels so that its other cells are taken for errors, not the column for metadata."""
 
+_HALF: Final = 0.5
+
 _MOST_VALUES: Final = 1_000
 """Different values of a column that is recognised as one of labels."""
 
@@ -67,7 +69,20 @@ def finding_columns(
             f"{', '.join(f'`{on_one_line(name)}`' for name in header)}",
             hint="a finding is a column of 1, 0, -1 (uncertain) or blank (unknown); --findings A,B names the columns to use",
         )
+    if choices.columns():
+        _check_labels(path, header, found)
     return FINDINGS if set(found) == set(FINDINGS) else tuple(found)
+
+
+def _check_labels(path: Path, header: Sequence[str], chosen: Sequence[str]) -> None:
+    """Refuse chosen columns of something else, without their cells, which may identify patients. Raises: InputError."""
+    values = _values_of(complete_rows(path, []), [header.index(name) for name in chosen])
+    others = [name for name in chosen if _is_mostly_text(values.get(header.index(name)))]
+    if others:
+        raise InputError(
+            f"cannot use columns of `{path}` as findings: most of their cells are no labels{listing(f'`{on_one_line(name)}`' for name in others)}",
+            hint="labels are 1, 0, -1 (uncertain), blank (unknown) or between 0 and 1; choose other columns with --findings or --rename",
+        )
 
 
 def default_columns(path: Path, header: Sequence[str]) -> tuple[str, ...]:
@@ -109,6 +124,11 @@ def _values_of(rows: Iterable[tuple[str, list[str]]], places: Sequence[int]) -> 
             if len(values[place]) > _MOST_VALUES:
                 del values[place]
     return values
+
+
+def _is_mostly_text(cells: Counter[str] | None) -> bool:
+    """Whether a column, which is None where it has too many values, has more other texts than labels."""
+    return cells is None or (any(not _is_label(text) for text in cells) and _share_of_labels(cells) < _HALF)
 
 
 def _share_of_labels(cells: Counter[str]) -> float:
