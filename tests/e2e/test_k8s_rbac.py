@@ -196,6 +196,7 @@ OF_TRAIN_JOBS = {
     "change": [
         *(f"{verb} trainjobs.trainer.kubeflow.org" for verb in ("create", "delete")),
         *(f"{verb} trainingruntimes.trainer.kubeflow.org" for verb in ("create", "patch", "delete")),
+        *("create jobs.batch", "delete jobs.batch"),  # of `launcher prepare`
     ],
     "look": [
         *(f"{verb} trainjobs.trainer.kubeflow.org" for verb in ("get", "list", "watch")),
@@ -206,7 +207,7 @@ OF_TRAIN_JOBS = {
     ],
     "nobody": [
         *("patch trainjobs.trainer.kubeflow.org", "update trainjobs.trainer.kubeflow.org"),
-        *("create jobsets.jobset.x-k8s.io", "delete jobsets.jobset.x-k8s.io", "create jobs.batch", "delete jobs.batch"),
+        *("create jobsets.jobset.x-k8s.io", "delete jobsets.jobset.x-k8s.io", "patch jobs.batch", "update jobs.batch"),
         *("create clustertrainingruntimes.trainer.kubeflow.org", "patch clustertrainingruntimes.trainer.kubeflow.org"),
     ],
 }
