@@ -124,7 +124,8 @@ def _all_records(start: _Start) -> list[PartRecord]:
     if left:
         shares = 1 if config.share is None else config.share[1]
         images = max(0, len(start.data_set.source.table) // shares - _images(kept))
-        output.check_room(config.out, images * start.planned.geometry.side**2)
+        replaced_bytes = output.shard_bytes(written.stats, {part.number for part in left})
+        output.check_room(config.out, images * start.planned.geometry.side**2 - replaced_bytes)
         records |= _made(start, left, images)
     return [records[part.number] for part in parts]
 
@@ -172,6 +173,7 @@ def _confirmed(start: _Start, index: PreparedIndex) -> Prepared:
     """The complete set that is there, compared with the request and its own index. Raises: InputError."""
     output.check_same(start.out, index, start.planned)
     place = start.config.out
+    _check_accepted(start.config, index)
     written = Written(start.out, start.out.stats(""), is_bucket=Location(place).is_bucket)
     with start.reporter.progress("verifying", len(index.files), USUALLY_FEW) as advance:
         for name, (size_bytes, sha256) in index.files.items():
@@ -185,6 +187,22 @@ def _confirmed(start: _Start, index: PreparedIndex) -> Prepared:
         _remove_records(start)
     start.reporter.line(f"the prepared set is complete: {index.count:,} images")
     return Prepared(index.count, hashlib.sha256(start.out.read(INDEX)).hexdigest())
+
+
+def _check_accepted(config: PrepareConfig, index: PreparedIndex) -> None:
+    """Raises: InputError where the set there lacks images that this start may not leave out."""
+    refused = {
+        f"{len(index.unreadable):,} images are unreadable (--on-bad-image fail)": bool(index.unreadable)
+        and config.on_bad_image == "fail",
+        f"{index.missing:,} images are missing (--on-missing-image fail)": bool(index.missing)
+        and config.on_missing_image == "fail",
+    }
+    problems = [problem for problem, holds in refused.items() if holds]
+    if problems:
+        raise InputError(
+            f"cannot confirm the prepared set at `{config.out}`: {', '.join(problems)}",
+            hint="repeat the flags of the start that has prepared it, or prepare the whole data set to a new --out",
+        )
 
 
 def _made(start: _Start, parts: Sequence[PlannedPart], images: int) -> dict[int, PartRecord]:
