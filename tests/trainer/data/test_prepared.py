@@ -247,5 +247,5 @@ def test_set_whose_index_is_damaged_is_not_taken_for_another_layout(made, conten
 
 def test_set_without_an_index_is_not_taken_for_another_layout(made):
     (made / "manifest.json").unlink()
-    with pytest.raises(InputError, match="it is damaged: manifest.json: no such file"):
+    with pytest.raises(InputError, match=r"it is damaged: manifest\.json: no such file"):
         opened(made)

@@ -298,7 +298,7 @@ def test_image_in_no_archive_is_named_and_can_be_left_out(phantoms, tmp_path, in
     assert made.images == 34
     assert json.loads((tmp_path / "p/manifest.json").read_text())["missing"] == 2
     assert read_labels(tmp_path / "p").notes == ("2 images of the label files were missing when the set was prepared",)
-    with pytest.raises(InputError, match="cannot confirm .*: 2 images are missing"):
+    with pytest.raises(InputError, match=r"cannot confirm .*: 2 images are missing"):
         run(tmp_path / "data", tmp_path / "p")
 
 
@@ -376,7 +376,7 @@ def test_unreadable_image_fails_at_the_end_and_can_be_replaced(phantoms, tmp_pat
     assert "4 of 4 parts are there, with 36 images" in lines
     index = prepared.read(tmp_path / "p")
     assert list(index.unreadable) == [names[0], names[30]]
-    with pytest.raises(InputError, match="cannot confirm .*: 2 images are unreadable"):
+    with pytest.raises(InputError, match=r"cannot confirm .*: 2 images are unreadable"):
         run(data, tmp_path / "p")
     (tmp_path / "p/manifest.json").unlink()
     for name in (names[0], names[30]):
