@@ -122,12 +122,22 @@ def _all_records(start: _Start) -> list[PartRecord]:
         start.reporter.line(f"{len(kept):,} of {len(parts):,} parts are there, with {_images(kept):,} images")
     left = [part for part in parts if part.number not in records]
     if left:
-        shares = 1 if config.share is None else config.share[1]
-        images = max(0, len(start.data_set.source.table) // shares - _images(kept))
+        images = _images_left(start, left, kept)
         replaced_bytes = output.shard_bytes(written.stats, {part.number for part in left})
         output.check_room(config.out, images * start.planned.geometry.side**2 - replaced_bytes)
         records |= _made(start, left, images)
     return [records[part.number] for part in parts]
+
+
+def _images_left(start: _Start, left: Sequence[PlannedPart], kept: Sequence[PartRecord]) -> int:
+    """Images in these parts; of a share, archives are taken to have the same number of them each."""
+    total = len(start.data_set.source.table)
+    if start.config.share is None:
+        return max(0, total - _images(kept))
+    archives = [part for part in start.planned.parts if part.archive is not None]
+    archived = total - len(start.data_set.files) if archives else 0
+    of_archives = archived * sum(part.archive is not None for part in left) // max(1, len(archives))
+    return of_archives + sum(len(part.files) for part in left)
 
 
 def _records_of_all_shares(start: _Start) -> list[PartRecord] | None:
@@ -210,8 +220,9 @@ def _made(start: _Start, parts: Sequence[PlannedPart], images: int) -> dict[int,
     side = start.planned.geometry.side
     workers = start.config.workers or usable_cores()
     numbers = Numbers()
+    about = "" if start.config.share is None else "about "
     start.reporter.line(
-        f"preparing {images:,} images at {side} x {side} pixels, {in_words(images * side**2)}, with {workers} processes"
+        f"preparing {about}{images:,} images at {side} x {side} pixels, {in_words(images * side**2)}, with {workers} processes"
     )
     with decoders(workers, numbers.image_of) as pool, start.reporter.progress("preparing", images) as advance:
         workshop = Workshop(
