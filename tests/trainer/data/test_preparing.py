@@ -527,6 +527,7 @@ def test_every_layout_is_prepared_from_files_and_archives(tmp_path, inline, layo
     theirs, ours = (read_labels(place, split=flags["split"]) for place in (data, tmp_path / "p"))
     assert ours.table.labels_sha256() == theirs.table.labels_sha256()
     assert ours.table.split_sha256() == theirs.table.split_sha256()
+    assert ours.notes == tuple(f"when the set was prepared: {note}" for note in theirs.notes)
     if layout != "folders":  # they have no label files
         images = set(expected.values())
         members = [(path.relative_to(data).as_posix(), path.read_bytes()) for path in sorted(images)]

@@ -73,6 +73,8 @@ class PreparedIndex:
     """Greatest value of all 16-bit images; None without any."""
     turned: int
     """Images whose EXIF orientation is ignored."""
+    notes: tuple[str, ...] = ()
+    """What the layout said of its labels and split, such as a choice between readers; one line each."""
 
     def shards(self) -> list[str]:
         """Names of all shards, in the order of their records."""
@@ -99,6 +101,7 @@ def as_bytes(index: PreparedIndex) -> bytes:
         "missing": index.missing,
         "greatest": index.greatest,
         "turned": index.turned,
+        "notes": list(index.notes),
     }
     return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
@@ -168,6 +171,7 @@ def _of(document: dict[str, Any]) -> PreparedIndex:
         missing=int(document["missing"]),
         greatest=None if document["greatest"] is None else int(document["greatest"]),
         turned=int(document["turned"]),
+        notes=tuple(str(note) for note in document.get("notes", [])),
     )
 
 

@@ -167,7 +167,7 @@ def _finished(start: _Start, records: Sequence[PartRecord]) -> Prepared:
     finish.check_missing(missing, table, config.data, config.on_missing_image)
     finish.check_unreadable(records, config.data, config.on_bad_image)
     finish.remove_strays(start.out, records)
-    content = finish.write_index(start.out, start.planned, records, table, len(missing))
+    content = finish.write_index(start.out, start.planned, records, start.data_set.source, len(missing))
     return Prepared(_images(records), hashlib.sha256(content).hexdigest())
 
 
