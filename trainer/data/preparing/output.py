@@ -73,16 +73,21 @@ def sweep(place: str, storage: Storage) -> None:
 
 def claim_plan(storage: Storage, plan: Plan) -> None:
     """Write the plan, or compare it with the one of an earlier start. Raises: InputError with what differs."""
-    described = plan.described()
-    if storage.create(PLAN, json.dumps(described, ensure_ascii=False).encode()):
-        return
+    if not storage.create(PLAN, json.dumps(plan.described(), ensure_ascii=False).encode()):
+        check_plan(storage, plan)
+
+
+def check_plan(storage: Storage, plan: Plan) -> None:
+    """Compare the plan with that of an earlier start, if there is one. Raises: InputError with what differs."""
     try:
         theirs: Any = parsed_json(storage.read(PLAN, most_bytes=JSON_BYTES))
+    except AbsentError:
+        return
     except (ValueError, LimitError):
         theirs = None
     if not isinstance(theirs, dict):
         raise InputError(f"cannot continue at `{storage.url}`: {PLAN} is damaged", hint="choose a new or empty --out")
-    _refuse(storage, differences(described, theirs))
+    _refuse(storage, differences(plan.described(), theirs))
 
 
 def finished_index(storage: Storage) -> PreparedIndex | None:

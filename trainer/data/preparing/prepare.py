@@ -76,7 +76,7 @@ def prepare(config: PrepareConfig, reporter: Reporter) -> Prepared:
         if index is not None:
             return _confirmed(start, index)
         _check_before(config, data_set)
-        output.claim_plan(out, start.planned)
+        output.check_plan(out, start.planned)
         records = _all_records(start)
         if config.share is None:
             prepared = _finished(start, records)
@@ -125,6 +125,7 @@ def _all_records(start: _Start) -> list[PartRecord]:
         images = _images_left(start, left, kept)
         replaced_bytes = output.shard_bytes(written.stats, {part.number for part in left})
         output.check_room(config.out, images * start.planned.geometry.side**2 - replaced_bytes)
+        output.claim_plan(start.out, start.planned)
         records |= _made(start, left, images)
     return [records[part.number] for part in parts]
 
