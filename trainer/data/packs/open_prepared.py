@@ -70,7 +70,7 @@ def geometry_for(index: PreparedIndex, place: str, requested: Geometry) -> Geome
         wanted = " ".join(f"{flag} {ours}" for flag, (ours, theirs) in pairs.items() if ours != theirs)
         raise InputError(
             f"cannot use the prepared set at `{place}`: it was prepared with {', '.join(different)}",
-            hint=f"{wanted}; or prepare the data set again, as records cannot be changed",
+            hint=f"train with {wanted}; or prepare the data set again, as records cannot be changed",
         )
     return made
 
