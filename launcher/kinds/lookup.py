@@ -1,7 +1,7 @@
 """Find a job by its name, of whichever kind it is."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from launcher import kinds
 from launcher.cluster.client import Cluster
@@ -58,7 +58,7 @@ def check_only_kind(cluster: Cluster, job: Object, what: str) -> None:
 def find_all(cluster: Cluster, name: str) -> list[Object]:
     """The jobs of this name, at most one of each kind. Raises: NotServedError, ForbiddenError as `find`."""
     jobs, problems = _read(cluster, name, "auto")
-    jobs = jobs or _others(cluster, name)
+    jobs = jobs or _others(cluster, name, "auto")
     if not jobs and all(isinstance(each, NotServedError | ForbiddenError) for each in problems.values()):
         raise _first(list(problems.values()))
     return jobs
@@ -82,7 +82,7 @@ def list_all(
         except (NotFoundError, ForbiddenError) as problem:
             problems.append(problem)
     if api in {"auto", batchjob.api}:
-        jobs += _all_others(cluster, everywhere=everywhere, labels=labels)
+        jobs += _all_others(cluster, api, everywhere=everywhere, labels=labels)
     if not jobs and problems and len(problems) == len(considered):
         raise _first(problems)
     return jobs
@@ -91,7 +91,7 @@ def list_all(
 def _found(cluster: Cluster, name: str, api: kinds.Choice) -> list[Object]:
     jobs, problems = _read(cluster, name, api)
     if not jobs and api in {"auto", batchjob.api}:
-        jobs = _others(cluster, name)
+        jobs = _others(cluster, name, api)
     if len(jobs) > 1:
         raise InputError(
             f"cannot select the job `{name}`: there is a PyTorchJob and a TrainJob of this name",
@@ -117,21 +117,31 @@ def _read(cluster: Cluster, name: str, api: kinds.Choice) -> tuple[list[Object],
     return jobs, problems
 
 
-def _others(cluster: Cluster, name: str) -> list[Object]:
-    """The job of this name that `launcher prepare` made; none where Jobs may not be read."""
-    with suppress(RemoteError):
+def _others(cluster: Cluster, name: str, api: kinds.Choice) -> list[Object]:
+    """The job of this name that `launcher prepare` made. Raises: RemoteError, as `_unless_of_all`."""
+    with suppress(NotFoundError), _unless_of_all(api):
         job = cluster.get(batchjob.resource, name)
         if batchjob.COMPONENT.items() <= (job["metadata"].get("labels") or {}).items():
             return [kinds.identified(batchjob, job)]
     return []
 
 
-def _all_others(cluster: Cluster, *, everywhere: bool, labels: str) -> list[Object]:
-    """All jobs that `launcher prepare` made; none where Jobs may not be read."""
+def _all_others(cluster: Cluster, api: kinds.Choice, *, everywhere: bool, labels: str) -> list[Object]:
+    """All jobs that `launcher prepare` made. Raises: RemoteError, as `_unless_of_all`."""
     selector = ",".join(filter(None, (batchjob.selector, labels)))
-    with suppress(RemoteError):
+    with suppress(NotFoundError), _unless_of_all(api):
         return cluster.list(batchjob.resource, everywhere=everywhere, labels=selector)
     return []
+
+
+@contextmanager
+def _unless_of_all(api: kinds.Choice) -> Iterator[None]:
+    """Count Jobs that may not be read as none, unless it is they that are asked for. Raises: RemoteError for another reason."""
+    try:
+        yield
+    except ForbiddenError:
+        if api == batchjob.api:
+            raise
 
 
 def _considered(api: kinds.Choice) -> list[kinds.JobKind]:
@@ -143,7 +153,7 @@ def _none_found(cluster: Cluster, name: str, problems: Mapping[str, RemoteError]
     """The error for a job of which no kind was found; `problems` are those of each kind."""
     if not problems:
         return NotFoundError(
-            f"cannot find the job `{name}`: `launcher prepare` made none of this name in namespace {cluster.namespace}, or you may not read Jobs",
+            f"cannot find the job `{name}`: `launcher prepare` made none of this name in namespace {cluster.namespace}",
             hint="launcher list",
         )
     absent = [

@@ -348,15 +348,16 @@ def absolute(place: str) -> str:
     return place if not place or "://" in place else str(Path(expanded(place)).resolve())
 
 
-def _check_given(given: Collection[str], required: Iterable[str], image_hint: str) -> None:
+def _check_given(given: Collection[str], required: Collection[str], image_hint: str) -> None:
     """Raises: InputError that names all required settings that are missing."""
     instead = {"data": "data_pvc"}
     missing = [key for key in required if key not in given and instead.get(key) not in given]
     if missing:
+        only_flags = "out" in required and set(missing) <= set(_OF_TRAINING)
+        stored = "" if only_flags else f", or lines `key: value` in {PROJECT_FILE} (`launcher init` writes it)"
         raise InputError(
             f"cannot create a job: {', '.join(f'`{flag_of(key)}`' for key in missing)} not given",
-            hint=f"{' '.join(f'{flag_of(key)} {EXAMPLES[key]}' for key in missing)}, or lines `key: value` in {PROJECT_FILE} "
-            f"(`launcher init` writes it){image_hint if 'image' in missing else ''}",
+            hint=f"{' '.join(f'{flag_of(key)} {EXAMPLES[key]}' for key in missing)}{stored}{image_hint if 'image' in missing else ''}",
         )
 
 

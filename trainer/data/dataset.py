@@ -24,7 +24,7 @@ from trainer.data.packs.building import build
 from trainer.data.packs.damage import DamagedPackError
 from trainer.data.packs.index import write_measured
 from trainer.data.packs.key import pack_key
-from trainer.data.packs.open_prepared import attach_prepared, checked_geometry, open_prepared
+from trainer.data.packs.open_prepared import attach_prepared, checked_geometry, geometry_for, open_prepared
 from trainer.data.packs.reading import Pack
 from trainer.data.packs.records import Geometry
 from trainer.data.packs.verify import attach, open_pack
@@ -67,7 +67,11 @@ def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
     if staging.is_staged(place.data):
         shown: Shown = partial(reporter.progress, unit=BYTES)
         staging.stage(
-            place.data, place.cache, lambda size: watchdog.progress(shown, "fetching the prepared set", size), waiting
+            place.data,
+            place.cache,
+            lambda size: watchdog.progress(shown, "fetching the prepared set", size),
+            waiting,
+            check=lambda index: geometry_for(index, place.data, _requested(place)),
         )
     elif "://" in place.data:
         staging.forget(place.data, place.cache)
@@ -127,8 +131,7 @@ def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter
 def _of_prepared_set(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
     """The records of a prepared set, verified by one worker of each node, and read where they are."""
     folder, names = source.root, source.table.images
-    bits = place.geometry.gray_bits
-    requested = replace(place.geometry, gray_bits=gray_range.preliminary(place.gray_range) if bits is None else bits)
+    requested = _requested(place)
 
     def verify() -> None:
         checked_geometry(folder, requested)
@@ -140,6 +143,12 @@ def _of_prepared_set(place: Place, source: Source, group: WorkerGroup, reporter:
     if group.world.is_rank0:
         note_turned(pack, reporter)
     return replace(pack, index=replace(pack.index, geometry=checked_geometry(folder, requested)))
+
+
+def _requested(place: Place) -> Geometry:
+    """The geometry that the records of a prepared set must have."""
+    bits = place.geometry.gray_bits
+    return replace(place.geometry, gray_bits=gray_range.preliminary(place.gray_range) if bits is None else bits)
 
 
 def _with_bits(place: Place, bits: int | None) -> Place:

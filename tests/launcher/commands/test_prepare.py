@@ -56,3 +56,10 @@ def test_job_is_created_in_the_cluster(capsys, api, tmp_path):
     assert "created in cxr; output: s3://packed/nih" in captured.err
     assert "python -m launcher status p1 --kubeconfig" in captured.err
     assert "/apis/batch/v1/namespaces/cxr/jobs/p1" in api.state.objects
+
+
+def test_hint_for_the_data_set_does_not_lead_to_a_file_that_is_not_read_for_it(capsys):
+    assert main(["prepare", "--out", "s3://packed/nih", "--image", "i:1"]) == 2
+    captured = capsys.readouterr().err
+    assert "`--data` not given" in captured
+    assert "launcher.yaml" not in captured

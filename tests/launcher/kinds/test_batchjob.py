@@ -4,7 +4,7 @@ import pytest
 from submitted import JOB_PATH, POD_PATH, paths
 
 from launcher import kinds
-from launcher.cluster.errors import NotFoundError
+from launcher.cluster.errors import ForbiddenError, NotFoundError, UnreachableError
 from launcher.jobs import submit
 from launcher.jobs.delete import delete_job
 from launcher.jobs.find import list_jobs, settings_of
@@ -109,6 +109,35 @@ def test_roles_without_jobs_see_training_jobs_as_before(cluster, api):
     api.state.put(f"{JOB_PATH}/t1", {"metadata": {"name": "t1", "namespace": "team-a"}, "spec": {}})
     assert len(lookup.list_all(cluster)) == 1
     assert lookup.find(cluster, "p1") is None
+
+
+def test_jobs_that_may_not_be_read_are_not_reported_as_none(cluster, api):
+    """Who asks for them by `--api job` must not be told that there are none."""
+    api.state.forbidden |= {("get", "jobs"), ("list", "jobs")}
+    with pytest.raises(ForbiddenError):
+        lookup.list_all(cluster, "job")
+    with pytest.raises(ForbiddenError):
+        lookup.get(cluster, "p1", "job")
+
+
+@pytest.mark.parametrize("choice", ["auto", "job"])
+def test_server_that_fails_is_not_reported_as_no_jobs(cluster, monkeypatch, choice):
+    real = {name: getattr(type(cluster), name) for name in ("get", "list")}
+
+    def failing(name):
+        def request(self, resource, *args, **more):
+            if resource is batchjob.resource:
+                raise UnreachableError("cannot reach the cluster")
+            return real[name](self, resource, *args, **more)
+
+        return request
+
+    for name in real:
+        monkeypatch.setattr(type(cluster), name, failing(name))
+    with pytest.raises(UnreachableError):
+        lookup.list_all(cluster, choice)
+    with pytest.raises(UnreachableError):
+        lookup.get(cluster, "p1", choice)
 
 
 def test_settings_of_a_prepare_job_make_no_training_job(cluster, api):

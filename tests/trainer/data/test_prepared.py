@@ -224,3 +224,28 @@ def test_choices_of_labels_are_made_by_who_trains(tmp_path, inline):  # noqa: F8
         assert ours.policy == theirs.policy
     with pytest.raises(InputError, match="cannot use --valid-as with a prepared set"):
         read_labels(tmp_path / "p", choices=LabelChoices(valid_as="test"))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            lambda text: text.replace('"format": 3', '"format": 4'),
+            "manifest.json has another format than 3, of a newer version",
+        ),
+        (lambda text: text[:-20], "manifest.json cannot be read"),
+        (lambda _: "{}", "manifest.json cannot be read"),
+        (lambda _: "", "manifest.json cannot be read"),
+    ],
+)
+def test_set_whose_index_is_damaged_is_not_taken_for_another_layout(made, content, reason):
+    path = made / "manifest.json"
+    path.write_text(content(path.read_text()))
+    with pytest.raises(InputError, match=f"it is damaged: {reason}"):
+        opened(made)
+
+
+def test_set_without_an_index_is_not_taken_for_another_layout(made):
+    (made / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"it is damaged: manifest\.json: no such file"):
+        opened(made)

@@ -206,7 +206,7 @@ def test_index_says_what_differs_from_an_earlier_start(phantoms, archives, tmp_p
         with pytest.raises(InputError, match="prepared otherwise") as caught:
             run(archives, tmp_path / "p", **flags)
         assert text in str(caught.value)
-    with pytest.raises(InputError, match="parts: not the same"):
+    with pytest.raises(InputError, match=r"parts: not the same, only there: images_01.* only here: image files 0000"):
         run(phantoms, tmp_path / "p")
     with pytest.raises(InputError, match="labels, patients and split"):
         run(archives, tmp_path / "p", split="patients:60/20/20")
@@ -298,6 +298,8 @@ def test_image_in_no_archive_is_named_and_can_be_left_out(phantoms, tmp_path, in
     assert made.images == 34
     assert json.loads((tmp_path / "p/manifest.json").read_text())["missing"] == 2
     assert read_labels(tmp_path / "p").notes == ("2 images of the label files were missing when the set was prepared",)
+    with pytest.raises(InputError, match=r"cannot confirm .*: 2 images are missing"):
+        run(tmp_path / "data", tmp_path / "p")
 
 
 def test_missing_file_is_named_before_anything_is_decoded(phantoms, tmp_path, inline):  # noqa: F811
@@ -374,6 +376,8 @@ def test_unreadable_image_fails_at_the_end_and_can_be_replaced(phantoms, tmp_pat
     assert "4 of 4 parts are there, with 36 images" in lines
     index = prepared.read(tmp_path / "p")
     assert list(index.unreadable) == [names[0], names[30]]
+    with pytest.raises(InputError, match=r"cannot confirm .*: 2 images are unreadable"):
+        run(data, tmp_path / "p")
     (tmp_path / "p/manifest.json").unlink()
     for name in (names[0], names[30]):
         (data / "images" / name).write_bytes(images_of(phantoms)[1].read_bytes())
@@ -406,7 +410,25 @@ def test_place_of_the_set_is_checked_before_anything_is_read(phantoms, archives,
     monkeypatch.setattr(os, "statvfs", lambda path: NoRoom())
     with pytest.raises(FullError, match="there is too little room; 9 KiB needed, 4 KiB free"):
         run(archives, tmp_path / "new")
-    assert [path.name for path in (tmp_path / "new").rglob("*") if path.is_file()] == ["plan.json"]
+    assert not [path.name for path in (tmp_path / "new").rglob("*") if path.is_file()]
+    run(archives, tmp_path / "new", pack_side=8)  # as the hint says
+
+
+def test_room_that_an_earlier_start_has_used_is_counted(archives, tmp_path, inline, small_shards, killer, monkeypatch):  # noqa: F811
+    """Its shards are replaced: with as little room as before, it can be continued."""
+    killer.update(left=4)
+    with pytest.raises(Killed):
+        run(archives, tmp_path / "p")
+    killer["left"] = None
+    left = sum(path.stat().st_size for path in (tmp_path / "p").glob("shard-*"))
+    assert left
+
+    class Little:
+        f_bavail, f_frsize = 36 * SIDE * SIDE - left, 1
+
+    monkeypatch.setattr(os, "statvfs", lambda path: Little())
+    _, lines = run(archives, tmp_path / "p")
+    assert not [line for line in lines if "parts are there" in line]
 
 
 def test_prepared_set_is_not_prepared_again(archives, tmp_path, inline):  # noqa: F811
@@ -446,6 +468,8 @@ def test_same_set_from_and_to_a_bucket(phantoms, archives, tmp_path, inline, s3,
         assert lines[-1] == "the prepared set is complete: 36 images"
     with pytest.raises(InputError, match="it is inside the data set"):
         run("s3://cxr/archives", "s3://cxr/archives/out")
+    with pytest.raises(InputError, match="`s3://cxr/out/files`: it is a prepared set"):
+        run("s3://cxr/out/files", tmp_path / "again")
 
 
 def test_class_folders_in_a_bucket_are_prepared(two_classes, tmp_path, inline, s3):  # noqa: F811
@@ -504,6 +528,7 @@ def test_every_layout_is_prepared_from_files_and_archives(tmp_path, inline, layo
     theirs, ours = (read_labels(place, split=flags["split"]) for place in (data, tmp_path / "p"))
     assert ours.table.labels_sha256() == theirs.table.labels_sha256()
     assert ours.table.split_sha256() == theirs.table.split_sha256()
+    assert ours.notes == tuple(f"when the set was prepared: {note}" for note in theirs.notes)
     if layout != "folders":  # they have no label files
         images = set(expected.values())
         members = [(path.relative_to(data).as_posix(), path.read_bytes()) for path in sorted(images)]
@@ -532,7 +557,7 @@ def test_shards_of_no_part_are_removed(phantoms, tmp_path, inline, small_shards,
     """An archive that was replaced by a smaller one: the set must not depend on what was there."""
     data = label_files(phantoms, tmp_path / "data")
     tarred(data / "a.tar.gz", images_of(phantoms))
-    killer.update(left=7)
+    killer.update(left=4)
     with pytest.raises(Killed):
         run(data, tmp_path / "p")
     killer["left"] = None

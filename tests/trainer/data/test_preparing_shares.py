@@ -79,3 +79,8 @@ def test_image_that_no_archive_holds_fails_the_share_that_ends_last(raw, tmp_pat
     run(raw, tmp_path / "out", parts="1/2")
     with pytest.raises(InputError, match=r"absent\.png"):
         run(raw, tmp_path / "out", parts="2/2")
+
+
+def test_share_says_about_how_many_images_it_has(raw, tmp_path):
+    _, lines = run(raw, tmp_path / "out", parts="1/2")
+    assert [line for line in lines if line.startswith("preparing about 20 images")]

@@ -11,8 +11,11 @@ from faultproxy import CutAnswer
 from recipes import placed, tiny
 
 from trainer.config import from_argv
+from trainer.data.dataset import Place
+from trainer.data.dataset import fetched as fetched_place
 from trainer.data.packs import prepared, staging
 from trainer.data.packs.open_prepared import open_prepared
+from trainer.data.packs.records import Geometry
 from trainer.data.packs.staging import forget, is_staged, stage, staged_folder
 from trainer.data.preparing.prepare import prepare
 from trainer.data.synthetic import write_phantoms
@@ -22,6 +25,7 @@ from trainer.prepare_config import PrepareConfig
 from trainer.runs import probe
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
+from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
 from trainer.storage import DamagedError
 from trainer.training.loop import train
@@ -211,6 +215,21 @@ def test_run_on_the_bucket_equals_that_on_the_directory(made, tmp_path, drawn_at
     assert records[0]["identity"]["pack_sha256"] == records[1]["identity"]["pack_sha256"]
     ends = [(tmp_path / name / "results.json").read_text() for name in ("bucket", "directory")]
     assert json.loads(ends[0])["test"] == json.loads(ends[1])["test"]
+
+
+@pytest.mark.usefixtures("bucket")
+def test_set_of_another_geometry_is_refused_before_it_is_fetched(tmp_path):
+    place = Place(
+        data=URL,
+        layout="auto",
+        split="given",
+        val_list=None,
+        geometry=Geometry(side=24, fit="crop"),
+        cache=tmp_path / "cache",
+    )
+    with pytest.raises(InputError, match=rf"set at `{URL}`: it was prepared with --pack-side 36 \(requested 24\)"):
+        fetched_place(place, Reporter(None), Watchdog(float("inf"), lambda _: None))
+    assert not (tmp_path / "cache").exists()
 
 
 def config(data, *flags):

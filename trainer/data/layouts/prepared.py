@@ -13,7 +13,7 @@ from trainer.data.packs.index import INDEX
 from trainer.data.packs.labels_csv import parsed
 from trainer.data.packs.prepared import LABELS, damaged
 from trainer.data.packs.prepared import read as read_index
-from trainer.errors import InputError
+from trainer.errors import InputError, on_one_line
 from trainer.label_choices import AS_READ, LabelChoices
 
 REQUIRED: Final = (INDEX,)
@@ -47,9 +47,9 @@ def read(request: Request) -> RawSource:
             table = parsed(hashed(request.data, LABELS, index.files), index.findings)
     except DamagedPackError as damage:
         raise damaged(request.data, damage) from damage
-    notes = (
-        [f"{index.missing:,} images of the label files were missing when the set was prepared"] if index.missing else []
-    )
+    notes = [f"when the set was prepared: {on_one_line(note)}" for note in index.notes]
+    if index.missing:
+        notes.append(f"{index.missing:,} images of the label files were missing when the set was prepared")
     return RawSource(
         table=table,
         files=(request.data / INDEX, request.data / LABELS),

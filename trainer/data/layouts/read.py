@@ -232,7 +232,7 @@ def _refuse_bucket(data: Path) -> None:
         place = f"s3://{data.as_posix().removeprefix('s3:/')}"
         raise InputError(
             f"cannot read data set: it must be a local directory, got `{place}` (from `--data`)",
-            hint="download or mount it and give that directory; only `train` downloads data sets",
+            hint="download or mount it and give that directory; only `train`, `evaluate` and `prepare` read buckets",
         )
 
 

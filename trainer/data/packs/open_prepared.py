@@ -50,13 +50,17 @@ def _check_checksums(folder: Path, index: PreparedIndex, checksums_R: Checksums)
 
 
 def checked_geometry(folder: Path, requested: Geometry) -> Geometry:
+    """As `geometry_for`, of the set in this folder. Raises: InputError naming what differs; as `read`."""
+    return geometry_for(read(folder), str(folder), requested)
+
+
+def geometry_for(index: PreparedIndex, place: str, requested: Geometry) -> Geometry:
     """Geometry of the records, checked to be the requested one; its gray range where none is requested.
 
     Where no image has 16 bits, records are the same for every gray range.
 
     Raises: InputError naming what differs.
     """
-    index = read(folder)
     made = index.geometry if index.greatest is not None else replace(index.geometry, gray_bits=requested.gray_bits)
     pairs = {"--pack-side": (made.side, requested.side), "--pack-fit": (made.fit, requested.fit)}
     if requested.gray_bits is not None:
@@ -65,8 +69,8 @@ def checked_geometry(folder: Path, requested: Geometry) -> Geometry:
     if different:
         wanted = " ".join(f"{flag} {ours}" for flag, (ours, theirs) in pairs.items() if ours != theirs)
         raise InputError(
-            f"cannot use the prepared set at `{folder}`: it was prepared with {', '.join(different)}",
-            hint=f"{wanted}; or prepare the data set again, as records cannot be changed",
+            f"cannot use the prepared set at `{place}`: it was prepared with {', '.join(different)}",
+            hint=f"train with {wanted}; or prepare the data set again, as records cannot be changed",
         )
     return made
 

@@ -28,6 +28,7 @@ FORMAT: Final = 3
 LABELS, NOTICE = "labels.csv", "NOTICE.txt"
 SHARD: Final = re.compile(r"shard-(\d{4})-(\d{4})\.bin", re.ASCII)
 _SMALL_FILES: Final = frozenset({NAMES, SIZES, CHECKSUMS, LABELS, NOTICE})
+_FORMAT: Final = re.compile(rb'"format": ([0-9]{1,9}),')
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -72,6 +73,8 @@ class PreparedIndex:
     """Greatest value of all 16-bit images; None without any."""
     turned: int
     """Images whose EXIF orientation is ignored."""
+    notes: tuple[str, ...] = ()
+    """What the layout said of its labels and split, such as a choice between readers; one line each."""
 
     def shards(self) -> list[str]:
         """Names of all shards, in the order of their records."""
@@ -98,21 +101,25 @@ def as_bytes(index: PreparedIndex) -> bytes:
         "missing": index.missing,
         "greatest": index.greatest,
         "turned": index.turned,
+        "notes": list(index.notes),
     }
     return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def is_index(content: bytes) -> bool:
-    """Whether these bytes are an index of format 3, whatever their state."""
-    return b'"format": 3,' in content[:64]
+    """Whether these bytes are an index of format 3 or higher, whatever their state."""
+    found = _FORMAT.search(content[:64])
+    return found is not None and int(found[1]) >= FORMAT
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether the folder holds an index of format 3, whatever its state."""
+    """Whether the folder holds a prepared set, whatever its state: its index, or the files that no other data set has."""
     try:
-        return is_index(content_of(folder / INDEX))
+        if is_index(content_of(folder / INDEX)):
+            return True
     except (OSError, DamagedPackError):
-        return False
+        pass
+    return all((folder / name).exists() for name in (CHECKSUMS, LABELS))
 
 
 def read(folder: Path) -> PreparedIndex:
@@ -136,28 +143,36 @@ def parsed(content: bytes) -> PreparedIndex:
     """The index in these bytes. Raises: DamagedPackError where it is none, or contradicts itself."""
     try:
         document: Any = parsed_json(content)
-        index = PreparedIndex(
-            layout=str(document["layout"]),
-            source_sha256=str(document["source_sha256"]),
-            geometry=_geometry(document["geometry"]),
-            pillow=str(document["pillow"]),
-            count=int(document["count"]),
-            findings=tuple(str(name) for name in document["findings"]),
-            parts=tuple(_part(part) for part in document["parts"]),
-            files={str(name): (int(size), str(sha256)) for name, (size, sha256) in document["files"].items()},
-            unreadable={str(name): str(reason) for name, reason in document["unreadable"].items()},
-            missing=int(document["missing"]),
-            greatest=None if document["greatest"] is None else int(document["greatest"]),
-            turned=int(document["turned"]),
-        )
+        index = _of(document) if document["format"] == FORMAT else None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise DamagedPackError(f"{INDEX} cannot be read") from None
-    if document.get("format") != FORMAT:
-        raise DamagedPackError(f"{INDEX} has another format than {FORMAT}")
+    if index is None:
+        number = document["format"]
+        newer = ", of a newer version of this program" if isinstance(number, int) and number > FORMAT else ""
+        raise DamagedPackError(f"{INDEX} has another format than {FORMAT}{newer}")
     problem = _contradiction(index)
     if problem:
         raise DamagedPackError(f"{INDEX} contradicts itself: {problem}")
     return index
+
+
+def _of(document: dict[str, Any]) -> PreparedIndex:
+    """The index that a document of this format holds. Raises: ValueError, KeyError, TypeError, AttributeError, OverflowError."""
+    return PreparedIndex(
+        layout=str(document["layout"]),
+        source_sha256=str(document["source_sha256"]),
+        geometry=_geometry(document["geometry"]),
+        pillow=str(document["pillow"]),
+        count=int(document["count"]),
+        findings=tuple(str(name) for name in document["findings"]),
+        parts=tuple(_part(part) for part in document["parts"]),
+        files={str(name): (int(size), str(sha256)) for name, (size, sha256) in document["files"].items()},
+        unreadable={str(name): str(reason) for name, reason in document["unreadable"].items()},
+        missing=int(document["missing"]),
+        greatest=None if document["greatest"] is None else int(document["greatest"]),
+        turned=int(document["turned"]),
+        notes=tuple(str(note) for note in document.get("notes", [])),
+    )
 
 
 def _geometry(described: dict[str, Any]) -> Geometry:

@@ -81,21 +81,32 @@ def forget(place: str, cache: Path) -> None:
         (_root(place, cache) / _CURRENT).unlink()
 
 
-def stage(place: str, cache: Path, progress: Progress, waiting: Waiting = SILENT) -> Path:
+def stage(
+    place: str,
+    cache: Path,
+    progress: Progress,
+    waiting: Waiting = SILENT,
+    *,
+    check: Callable[[PreparedIndex], object] = lambda _: None,
+) -> Path:
     """Fetch what is missing or damaged of the prepared set at this place; returns its folder in the cache.
 
-    Raises: InputError for a set that lacks files or whose index is damaged, and before anything is fetched where the cache has
+    `check` gets the index before anything is fetched, and raises where the set is not the one that is needed.
+
+    Raises: as `check`; InputError for a set that lacks files or whose index is damaged, and before anything is fetched where the cache has
     no room; DamagedError for a file that differs from the index; TryAgainError; RemoteError.
     """
     storage = open_storage(place, patience_s=RETRY_S)
     content = index_of(storage)
     if content is None:
         raise InputError(f"cannot fetch the prepared set `{place}`: it has no {INDEX}", hint="check --data")
+    index = _parsed(content, place)
+    check(index)
     root = cache_folder(cache, *_root(place, cache).relative_to(cache).parts)
     folder = root / hashlib.sha256(content).hexdigest()[:24]
     with locked(folder, waiting):
         cache_folder(root, folder.name)
-        missing = _missing(_items(storage, place, _parsed(content, place), folder))
+        missing = _missing(_items(storage, place, index, folder))
         needs_bytes = sum(item.missing_bytes() for item in missing)
         _check_room(place, root, needs_bytes)
         with progress(needs_bytes) as advance:

@@ -9,13 +9,14 @@ import PIL
 
 from trainer.config import OnBadImage, OnMissingImage
 from trainer.data.labels import LabelTable
+from trainer.data.layouts import Source
 from trainer.data.packs.attribution import notice
 from trainer.data.packs.index import CHECKSUMS, INDEX, NAMES, SIZES
 from trainer.data.packs.labels_csv import as_bytes as labels_as_bytes
 from trainer.data.packs.prepared import LABELS, NOTICE, SHARD, Part, PreparedIndex, as_bytes
 from trainer.data.preparing.part_record import PLAN, PartRecord, key_of
 from trainer.data.preparing.plan import Plan
-from trainer.errors import InputError, listing
+from trainer.errors import InputError, listing, on_one_line
 from trainer.storage import Storage
 
 _SKIP_MISSING: Final = "check --data; --on-missing-image skip leaves them out and records how many"
@@ -64,8 +65,9 @@ def check_unique(records: Sequence[PartRecord]) -> None:
         )
 
 
-def write_index(storage: Storage, plan: Plan, records: Sequence[PartRecord], table: LabelTable, missing: int) -> bytes:
+def write_index(storage: Storage, plan: Plan, records: Sequence[PartRecord], source: Source, missing: int) -> bytes:
     """Write everything beside the shards, the index last; the index. Raises: as the storage."""
+    table = source.table
     row_of = {name: row for row, name in enumerate(table.images)}
     names = [name for record in records for name in record.images]
     sizes = [size for record in records for size in record.sizes]
@@ -95,6 +97,7 @@ def write_index(storage: Storage, plan: Plan, records: Sequence[PartRecord], tab
         missing=missing,
         greatest=max(values, default=None),
         turned=sum(record.turned for record in records),
+        notes=tuple(map(on_one_line, source.notes)),
     )
     content = as_bytes(index)
     storage.write(INDEX, content)

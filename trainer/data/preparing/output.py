@@ -3,19 +3,20 @@
 import json
 import os
 import re
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from trainer.data.packs.damage import DamagedPackError
 from trainer.data.packs.index import CHECKSUMS, INDEX, NAMES, SIZES
-from trainer.data.packs.prepared import LABELS, NOTICE, PreparedIndex, parsed
+from trainer.data.packs.prepared import LABELS, NOTICE, SHARD, PreparedIndex, parsed
 from trainer.data.preparing.part_record import PLAN
 from trainer.data.preparing.plan import Plan, differences
 from trainer.errors import InputError, listing, on_one_line
 from trainer.limits import JSON_BYTES, LimitError, parsed_json
 from trainer.location import Location
-from trainer.storage import AbsentError, FullError, Storage
+from trainer.storage import AbsentError, FullError, Stat, Storage
 from trainer.storage.files import PARTIAL, room, whole_name
 from trainer.storage.local import PROBE
 
@@ -72,16 +73,21 @@ def sweep(place: str, storage: Storage) -> None:
 
 def claim_plan(storage: Storage, plan: Plan) -> None:
     """Write the plan, or compare it with the one of an earlier start. Raises: InputError with what differs."""
-    described = plan.described()
-    if storage.create(PLAN, json.dumps(described, ensure_ascii=False).encode()):
-        return
+    if not storage.create(PLAN, json.dumps(plan.described(), ensure_ascii=False).encode()):
+        check_plan(storage, plan)
+
+
+def check_plan(storage: Storage, plan: Plan) -> None:
+    """Compare the plan with that of an earlier start, if there is one. Raises: InputError with what differs."""
     try:
         theirs: Any = parsed_json(storage.read(PLAN, most_bytes=JSON_BYTES))
+    except AbsentError:
+        return
     except (ValueError, LimitError):
         theirs = None
     if not isinstance(theirs, dict):
         raise InputError(f"cannot continue at `{storage.url}`: {PLAN} is damaged", hint="choose a new or empty --out")
-    _refuse(storage, differences(described, theirs))
+    _refuse(storage, differences(plan.described(), theirs))
 
 
 def finished_index(storage: Storage) -> PreparedIndex | None:
@@ -106,6 +112,12 @@ def check_same(storage: Storage, index: PreparedIndex, plan: Plan) -> None:
         pairs = zip(plan.parts, index.parts, strict=True)
         different = [f"{ours.name}: not the same" for ours, part in pairs if ours.source_sha256() != part.source_sha256]
     _refuse(storage, different)
+
+
+def shard_bytes(stats: Mapping[str, Stat], parts: Collection[int]) -> int:
+    """Bytes of the shards of these parts that are there, left by a start that was ended; they are replaced."""
+    matches = {name: SHARD.fullmatch(name) for name in stats}
+    return sum(stats[name].size_bytes for name, match in matches.items() if match and int(match[1]) in parts)
 
 
 def check_room(out: str, needs_bytes: int) -> None:

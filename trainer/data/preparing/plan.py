@@ -22,6 +22,7 @@ MEMBERS_PER_PART: Final = 16_384
 
 MOST_PARTS: Final = 10_000
 _SHOWN_CHARS: Final = 40
+_NAMED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,22 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
         other = theirs.get(key)
         if value != other:
             is_short = len(str(value)) < _SHOWN_CHARS and len(str(other)) < _SHOWN_CHARS
-            lines.append(f"{key}: {other} there, {value} here" if is_short else f"{key}: not the same")
+            text = f"{other} there, {value} here" if is_short else f"not the same{_only_in_one(value, other)}"
+            lines.append(f"{key}: {text}")
     return [on_one_line(line) for line in lines]
+
+
+def _only_in_one(ours: object, theirs: object) -> str:
+    """Names that only one of two lists has, in words; empty for other values."""
+    if not (isinstance(ours, list) and isinstance(theirs, list)):
+        return ""
+    pairs = (("there", theirs, ours), ("here", ours, theirs))
+    only = {where: [str(name) for name in names if name not in others] for where, names, others in pairs}
+    return "".join(
+        f", only {where}: {', '.join(names[:_NAMED])}{' …' if len(names) > _NAMED else ''}"
+        for where, names in only.items()
+        if names
+    )
 
 
 def _size_of(file: ImageFile) -> int:

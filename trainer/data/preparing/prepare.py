@@ -76,7 +76,7 @@ def prepare(config: PrepareConfig, reporter: Reporter) -> Prepared:
         if index is not None:
             return _confirmed(start, index)
         _check_before(config, data_set)
-        output.claim_plan(out, start.planned)
+        output.check_plan(out, start.planned)
         records = _all_records(start)
         if config.share is None:
             prepared = _finished(start, records)
@@ -122,11 +122,23 @@ def _all_records(start: _Start) -> list[PartRecord]:
         start.reporter.line(f"{len(kept):,} of {len(parts):,} parts are there, with {_images(kept):,} images")
     left = [part for part in parts if part.number not in records]
     if left:
-        shares = 1 if config.share is None else config.share[1]
-        images = max(0, len(start.data_set.source.table) // shares - _images(kept))
-        output.check_room(config.out, images * start.planned.geometry.side**2)
+        images = _images_left(start, left, kept)
+        replaced_bytes = output.shard_bytes(written.stats, {part.number for part in left})
+        output.check_room(config.out, images * start.planned.geometry.side**2 - replaced_bytes)
+        output.claim_plan(start.out, start.planned)
         records |= _made(start, left, images)
     return [records[part.number] for part in parts]
+
+
+def _images_left(start: _Start, left: Sequence[PlannedPart], kept: Sequence[PartRecord]) -> int:
+    """Images in these parts; of a share, archives are taken to have the same number of them each."""
+    total = len(start.data_set.source.table)
+    if start.config.share is None:
+        return max(0, total - _images(kept))
+    archives = [part for part in start.planned.parts if part.archive is not None]
+    archived = total - len(start.data_set.files) if archives else 0
+    of_archives = archived * sum(part.archive is not None for part in left) // max(1, len(archives))
+    return of_archives + sum(len(part.files) for part in left)
 
 
 def _records_of_all_shares(start: _Start) -> list[PartRecord] | None:
@@ -156,7 +168,7 @@ def _finished(start: _Start, records: Sequence[PartRecord]) -> Prepared:
     finish.check_missing(missing, table, config.data, config.on_missing_image)
     finish.check_unreadable(records, config.data, config.on_bad_image)
     finish.remove_strays(start.out, records)
-    content = finish.write_index(start.out, start.planned, records, table, len(missing))
+    content = finish.write_index(start.out, start.planned, records, start.data_set.source, len(missing))
     return Prepared(_images(records), hashlib.sha256(content).hexdigest())
 
 
@@ -172,6 +184,7 @@ def _confirmed(start: _Start, index: PreparedIndex) -> Prepared:
     """The complete set that is there, compared with the request and its own index. Raises: InputError."""
     output.check_same(start.out, index, start.planned)
     place = start.config.out
+    _check_accepted(start.config, index)
     written = Written(start.out, start.out.stats(""), is_bucket=Location(place).is_bucket)
     with start.reporter.progress("verifying", len(index.files), USUALLY_FEW) as advance:
         for name, (size_bytes, sha256) in index.files.items():
@@ -187,13 +200,30 @@ def _confirmed(start: _Start, index: PreparedIndex) -> Prepared:
     return Prepared(index.count, hashlib.sha256(start.out.read(INDEX)).hexdigest())
 
 
+def _check_accepted(config: PrepareConfig, index: PreparedIndex) -> None:
+    """Raises: InputError where the set there lacks images that this start may not leave out."""
+    refused = {
+        f"{len(index.unreadable):,} images are unreadable (--on-bad-image fail)": bool(index.unreadable)
+        and config.on_bad_image == "fail",
+        f"{index.missing:,} images are missing (--on-missing-image fail)": bool(index.missing)
+        and config.on_missing_image == "fail",
+    }
+    problems = [problem for problem, holds in refused.items() if holds]
+    if problems:
+        raise InputError(
+            f"cannot confirm the prepared set at `{config.out}`: {', '.join(problems)}",
+            hint="repeat the flags of the start that has prepared it, or prepare the whole data set to a new --out",
+        )
+
+
 def _made(start: _Start, parts: Sequence[PlannedPart], images: int) -> dict[int, PartRecord]:
     """Prepare these parts, several at a time; their records. Raises: as `prepare_part`, for the first that fails."""
     side = start.planned.geometry.side
     workers = start.config.workers or usable_cores()
     numbers = Numbers()
+    about = "" if start.config.share is None else "about "
     start.reporter.line(
-        f"preparing {images:,} images at {side} x {side} pixels, {in_words(images * side**2)}, with {workers} processes"
+        f"preparing {about}{images:,} images at {side} x {side} pixels, {in_words(images * side**2)}, with {workers} processes"
     )
     with decoders(workers, numbers.image_of) as pool, start.reporter.progress("preparing", images) as advance:
         workshop = Workshop(

@@ -12,7 +12,8 @@ from trainer.data.directory_walk import files_below
 from trainer.data.labels import SPLITS
 from trainer.data.layouts import Source, read_raw_labels
 from trainer.data.locate import found_images
-from trainer.data.packs.prepared import is_prepared
+from trainer.data.packs.index import CHECKSUMS, INDEX
+from trainer.data.packs.prepared import LABELS, is_prepared
 from trainer.data.preparing.archives import Archive, is_archive
 from trainer.data.preparing.image_names import image_finder
 from trainer.errors import InputError, listing
@@ -72,11 +73,6 @@ def opened(config: PrepareConfig) -> Iterator[DataSet]:
 
 
 def _labels(config: PrepareConfig, folder: Path) -> Source:
-    if is_prepared(folder):
-        raise InputError(
-            f"cannot prepare `{config.data}`: it is a prepared set (from `--data`)",
-            hint="train --data takes it as it is",
-        )
     choices = LabelChoices(
         valid_as=config.valid_as, readers=config.readers, physician_labels_only=config.physician_labels_only
     )
@@ -89,7 +85,16 @@ def _labels(config: PrepareConfig, folder: Path) -> Source:
     return source
 
 
+def _check_source(data: str, *, is_prepared: bool) -> None:
+    """Raises: InputError for a prepared set, which has no images."""
+    if is_prepared:
+        raise InputError(
+            f"cannot prepare `{data}`: it is a prepared set (from `--data`)", hint="train --data takes it as it is"
+        )
+
+
 def _in_directory(config: PrepareConfig, data: Path) -> DataSet:
+    _check_source(config.data, is_prepared=is_prepared(data))
     source = _labels(config, data)
     storage = LocalStorage(config.data)
     paths = [path for path in files_below(data, unreadable_folder) if is_archive(path.name)]
@@ -106,6 +111,7 @@ def _in_bucket(config: PrepareConfig, storage: Storage, folder: Path) -> DataSet
             f"cannot read a data set from `{config.data}`: it has no objects (from `--data`)",
             hint="--data s3://BUCKET/PREFIX",
         )
+    _check_source(config.data, is_prepared={INDEX, CHECKSUMS, LABELS} <= stats.keys())
     texts = [key for key, stat in stats.items() if _is_text(key) and stat.size_bytes <= TEXT_BYTES]
     if len(texts) > _MOST_TEXT_FILES:
         raise InputError(f"cannot find the label files of `{config.data}`: it has {len(texts):,} text files")
