@@ -10,6 +10,7 @@ from trainer.data.downloads.http_source import HttpSource, check_base
 from trainer.data.downloads.transfer import Download, from_mirror, open_target
 from trainer.errors import InputError
 from trainer.runtime.console import Reporter
+from trainer.runtime.preemption import ending_at_sigterm
 from trainer.storage import RetryPolicy
 from trainer.storage.connection import Timeouts
 
@@ -58,6 +59,7 @@ def download(
         archives, labels = from_mirror(archives, base), from_mirror(labels, base)
     source = HttpSource(connections=jobs, policy=RetryPolicy(_PATIENCE_S), timeouts=_TIMEOUTS)
     target = open_target(out, patience_s=_PATIENCE_S)
-    Download(source, target, jobs, Reporter(None)).fetch(archives, labels)
+    with ending_at_sigterm():
+        Download(source, target, jobs, Reporter(None)).fetch(archives, labels)
     sys.stderr.write(f"note: {published.TERMS}\n")
     sys.stdout.write(f"{out}\n")

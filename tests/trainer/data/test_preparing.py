@@ -176,8 +176,8 @@ def test_shares_in_any_order_give_the_same_set(archives, tmp_path, inline, names
 
 
 @pytest.mark.e2e
-def test_process_killed_three_times_leads_to_the_same_set(archives, tmp_path):
-    """The moments are those at which another file is there, whatever the machine's speed."""
+def test_process_stopped_three_times_leads_to_the_same_set(archives, tmp_path):
+    """The moments are those at which another file is there, whatever the machine's speed. SIGTERM is that of a deleted pod."""
     run(archives, tmp_path / "whole")
     out = tmp_path / "p"
     command = [sys.executable, "-m", "trainer", "prepare", "--data", str(archives), "--out", str(out)]
@@ -186,13 +186,17 @@ def test_process_killed_three_times_leads_to_the_same_set(archives, tmp_path):
     def files():
         return len(list(out.rglob("*.*"))) if out.exists() else 0
 
-    for more in (1, 2, 1):
+    for more, number, code in (
+        (1, signal.SIGKILL, -signal.SIGKILL),
+        (2, signal.SIGTERM, 75),
+        (1, signal.SIGKILL, -signal.SIGKILL),
+    ):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         wanted = files() + more
         while process.poll() is None and files() < wanted:
             time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(number)
+        assert process.wait() == code
     time.sleep(SETTLED_S)  # younger partial files may belong to a process that lives
     subprocess.run(command, check=True, capture_output=True)
     assert content(out) == content(tmp_path / "whole")
