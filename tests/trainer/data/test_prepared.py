@@ -11,6 +11,7 @@ from prepared_sets import SIDE, archived, images_of, inline, run  # noqa: F401 -
 
 from trainer.data.dataset import Place, decoded, labelled
 from trainer.data.layouts import read_labels
+from trainer.data.layouts.rsna import MAPPING
 from trainer.data.locate import locate_images, missing_images
 from trainer.data.packs import prepared
 from trainer.data.packs.labels_csv import as_bytes, parsed
@@ -193,11 +194,30 @@ def test_uncertain_blank_and_soft_labels_survive(made):
     labels_NK = table.labels_NK.copy()
     labels_NK[0, :4] = [-1, np.nan, np.float32(2 / 3), 1]
     changed = replace(table, labels_NK=labels_NK, views=("PA",) * 29 + ("",), unidentified=frozenset(table.images[:1]))
-    again = parsed(as_bytes(changed, range(30)), changed.findings)
+    nih_names = {changed.images[3]: "00000099_000.png"}
+    content = as_bytes(changed, range(30), nih_names)
+    again, same_names = parsed(content, changed.findings)
+    assert same_names == nih_names
     np.testing.assert_array_equal(again.labels_NK, labels_NK)
     assert again.views == changed.views
     assert again.unidentified == changed.unidentified
-    assert as_bytes(again, range(30)).splitlines()[0] == as_bytes(changed, range(30)).splitlines()[0]
+    assert content.splitlines()[0] == as_bytes(again, range(30), nih_names).splitlines()[0]
+    assert b"nih_name" not in as_bytes(again, range(30), {})
+
+
+@pytest.mark.usefixtures("inline")
+def test_set_of_rsna_keeps_the_names_in_chestxray14(tmp_path):
+    """Otherwise images that a model was trained on would not be found among them."""
+    pytest.importorskip("pydicom")
+    write_phantoms(tmp_path / "rsna", images=30, side=32, layout="rsna")
+    images = read_labels(tmp_path / "rsna").table.images
+    pairs = [{"subset_img_id": name, "img_id": f"{row:08d}_000.png"} for row, name in enumerate(images[:29], start=1)]
+    (tmp_path / "rsna" / MAPPING).write_text(json.dumps(pairs))
+    run(tmp_path / "rsna", tmp_path / "p")
+    ours, theirs = read_labels(tmp_path / "p"), read_labels(tmp_path / "rsna")
+    assert ours.nih_names == theirs.nih_names
+    assert len(ours.nih_names) == 29
+    assert ours.table.unidentified == theirs.table.unidentified == {images[29]}
 
 
 def test_images_of_the_set_are_named_without_patients(made):

@@ -44,7 +44,7 @@ def read(request: Request) -> RawSource:
     index = read_index(request.data)
     try:
         with named_damage(request.data):
-            table = parsed(hashed(request.data, LABELS, index.files), index.findings)
+            table, nih_names = parsed(hashed(request.data, LABELS, index.files), index.findings)
     except DamagedPackError as damage:
         raise damaged(request.data, damage) from damage
     notes = [f"when the set was prepared: {on_one_line(note)}" for note in index.notes]
@@ -55,5 +55,6 @@ def read(request: Request) -> RawSource:
         files=(request.data / INDEX, request.data / LABELS),
         placement="records",
         notes=tuple(notes),
+        nih_names=nih_names,
         prepared_from=index.layout,
     )

@@ -4,7 +4,7 @@ Columns: `Image Index`, `patient` (a number, empty where unknown), `split` (trai
 uncertain, empty for not mentioned, a fraction where readers disagree. No patient ID is in it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -18,19 +18,21 @@ from trainer.formats.tables import TableError
 from trainer.limits import LimitError
 
 COLUMNS: Final = ("Image Index", "patient", "split")
-VIEW: Final = "view"
-"""Columns before those of the findings; that of the view only where the source tells it."""
+VIEW, NIH_NAME = "view", "nih_name"
+"""Columns before those of the findings; those of the view, and of the name in ChestX-ray14, only where the source tells them."""
 
 
-def as_bytes(table: LabelTable, rows: Sequence[int]) -> bytes:
-    """These rows of the table as labels.csv."""
-    lines = [spreadsheet.line([*COLUMNS, *([] if table.views is None else [VIEW]), *table.findings])]
+def as_bytes(table: LabelTable, rows: Sequence[int], nih_names: Mapping[str, str]) -> bytes:
+    """These rows of the table as labels.csv; `nih_names` are names in ChestX-ray14 of images that have others here."""
+    optional = [*([] if table.views is None else [VIEW]), *([NIH_NAME] if nih_names else [])]
+    lines = [spreadsheet.line([*COLUMNS, *optional, *table.findings])]
     for row in rows:
         name, split_index = table.images[row], int(table.split_N[row])
         patient = None if name in table.unidentified else int(table.patients_N[row])
         split = SPLITS[split_index] if split_index >= 0 else ""
-        view = [] if table.views is None else [table.views[row]]
-        lines.append(spreadsheet.line([name, patient, split, *view, *map(_cell, table.labels_NK[row].tolist())]))
+        cells = [] if table.views is None else [table.views[row]]
+        cells += [nih_names.get(name, "")] if nih_names else []
+        lines.append(spreadsheet.line([name, patient, split, *cells, *map(_cell, table.labels_NK[row].tolist())]))
     return "".join(lines).encode()
 
 
@@ -42,27 +44,31 @@ def _cell(value: float) -> int | float | None:
     return int(value) if value == int(value) else float(str(np.float32(value)))
 
 
-def parsed(content: bytes, findings: Sequence[str]) -> LabelTable:
-    """The table in the bytes of labels.csv. Raises: DamagedPackError."""
+def parsed(content: bytes, findings: Sequence[str]) -> tuple[LabelTable, dict[str, str]]:
+    """The table in the bytes of labels.csv, and names in ChestX-ray14 by image. Raises: DamagedPackError."""
     try:
         rows = tables.rows(content)
         _, header = next(rows, (0, []))
-        return _table(rows, tuple(findings), has_views=_has_views(header, findings))
+        return _table(rows, tuple(findings), _optional_columns(header, findings))
     except (TableError, LimitError, ValueError) as problem:
         raise DamagedPackError(f"{LABELS}: {problem}") from problem
 
 
-def _has_views(header: list[str], findings: Sequence[str]) -> bool:
-    """Raises: TableError for other columns than those of the index."""
-    if [spreadsheet.read(name) for name in header] not in ([*COLUMNS, *findings], [*COLUMNS, VIEW, *findings]):
+def _optional_columns(header: list[str], findings: Sequence[str]) -> list[str]:
+    """Columns between those of each set and the findings. Raises: TableError for other columns than those of the index."""
+    names = [spreadsheet.read(name) for name in header]
+    optional = names[len(COLUMNS) : len(names) - len(findings)]
+    if optional not in ([], [VIEW], [NIH_NAME], [VIEW, NIH_NAME]) or names != [*COLUMNS, *optional, *findings]:
         raise TableError("its columns are not those of the index")
-    return len(header) > len(COLUMNS) + len(findings)
+    return optional
 
 
-def _table(rows: Iterator[tuple[int, list[str]]], findings: tuple[str, ...], *, has_views: bool) -> LabelTable:
+def _table(
+    rows: Iterator[tuple[int, list[str]]], findings: tuple[str, ...], optional: list[str]
+) -> tuple[LabelTable, dict[str, str]]:
     """Raises: TableError, ValueError."""
-    columns = len(COLUMNS) + has_views
-    views: list[str] = []
+    columns = len(COLUMNS) + len(optional)
+    others: list[dict[str, str]] = []
     images: list[str] = []
     patients: list[str] = []
     splits: list[int] = []
@@ -71,7 +77,7 @@ def _table(rows: Iterator[tuple[int, list[str]]], findings: tuple[str, ...], *, 
         if len(row) != columns + len(findings):
             raise TableError(f"line {line} has {len(row)} columns")
         image, patient, split = row[: len(COLUMNS)]
-        views += map(spreadsheet.read, row[len(COLUMNS) : columns])
+        others.append(dict(zip(optional, map(spreadsheet.read, row[len(COLUMNS) : columns]), strict=True)))
         images.append(spreadsheet.read(image))
         patients.append(patient)
         splits.append(SPLITS.index(split) if split else -1)
@@ -80,15 +86,17 @@ def _table(rows: Iterator[tuple[int, list[str]]], findings: tuple[str, ...], *, 
         raise TableError("it lists an image twice")
     numbers: dict[str, int] = {}
     known = [patient or f"image {image}" for patient, image in zip(patients, images, strict=True)]
-    return LabelTable(
+    table = LabelTable(
         findings=findings,
         images=tuple(images),
         patients_N=np.array([numbers.setdefault(key, len(numbers)) for key in known], np.int64),
         labels_NK=np.array(labels, np.float32).reshape(-1, len(findings)),
         split_N=np.array(splits, np.int8),
         unidentified=frozenset(image for image, patient in zip(images, patients, strict=True) if not patient),
-        views=tuple(views) if has_views else None,
+        views=tuple(other[VIEW] for other in others) if VIEW in optional else None,
     )
+    names = zip(images, (other.get(NIH_NAME) for other in others), strict=True)
+    return table, {image: nih_name for image, nih_name in names if nih_name}
 
 
 @lru_cache(maxsize=4096)

@@ -76,7 +76,7 @@ def write_index(storage: Storage, plan: Plan, records: Sequence[PartRecord], sou
         NAMES: "".join(f"{name}\n" for name in names).encode(),
         SIZES: np.array(sizes, "<i4").reshape(-1, 2).tobytes(),
         CHECKSUMS: np.array(checksums, "<u4").tobytes(),
-        LABELS: labels_as_bytes(table, [row_of[name] for name in names]),
+        LABELS: labels_as_bytes(table, [row_of[name] for name in names], source.nih_names),
         NOTICE: notice(plan.layout).encode(),
     }
     for name, content in small.items():

@@ -91,7 +91,7 @@ def plan(data_set: DataSet, geometry: Geometry) -> Plan:
         PlannedPart(len(pieces) + number, f"image files {number:04d}", None, tuple(run))
         for number, run in enumerate(runs)
     ]
-    labels = hashlib.sha256(as_bytes(table, range(len(table)))).hexdigest()
+    labels = hashlib.sha256(as_bytes(table, range(len(table)), data_set.source.nih_names)).hexdigest()
     return Plan(tuple(parts), geometry, data_set.source.layout, labels)
 
 
