@@ -196,7 +196,7 @@ def test_process_stopped_three_times_leads_to_the_same_set(archives, tmp_path):
         while process.poll() is None and files() < wanted:
             time.sleep(0.001)
         process.send_signal(number)
-        assert process.wait() == code
+        assert process.wait() in {code, 0}  # 0 where it has ended before, on a busy machine
     time.sleep(SETTLED_S)  # younger partial files may belong to a process that lives
     subprocess.run(command, check=True, capture_output=True)
     assert content(out) == content(tmp_path / "whole")
