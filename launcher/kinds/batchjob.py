@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from launcher.cluster.resources import BATCH_JOBS, OURS, Object, Resource
+from launcher.kinds.completion_index import COMPLETION_INDEX, role_and_index
 from launcher.kinds.state import Propagation, State, true_conditions
 
 api: Final = "job"
@@ -13,14 +14,14 @@ resource: Final = BATCH_JOBS
 container: Final = "prepare"
 
 COMPONENT: Final = {"app.kubernetes.io/component": "prepare"}
-"""Label that tells these Jobs and pods from others."""
+"""Label of these Jobs and their pods, which no other job has."""
 
 selector: Final = ",".join([OURS, *(f"{key}={value}" for key, value in COMPONENT.items())])
 
 job_label: Final = "batch.kubernetes.io/job-name"
 """Source: kubernetes, pkg/apis/batch/types.go."""
 
-index_label: Final = "batch.kubernetes.io/job-completion-index"
+index_label: Final = COMPLETION_INDEX
 
 propagation: Final[Propagation] = "Foreground"
 
@@ -97,10 +98,7 @@ def made(pods: int) -> Mapping[Resource, int]:  # noqa: ARG001 - interface of a 
 
 def place(pod: Object) -> tuple[str, int]:
     """Role and completion index; after a restart, several pods have the same."""
-    labels = pod["metadata"].get("labels") or {}
-    annotations = pod["metadata"].get("annotations") or {}
-    index = labels.get(index_label, annotations.get(index_label))
-    return (ROLE, int(index)) if index is not None else ("", 0)
+    return role_and_index(pod, ROLE)
 
 
 def owns(job: Object, pod: Object) -> bool:

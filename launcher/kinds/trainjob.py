@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from launcher.cluster.resources import BATCH_JOBS, CONFIG_MAPS, JOB_SETS, SERVICES, TRAIN_JOBS, Object, Resource
+from launcher.kinds.completion_index import COMPLETION_INDEX, role_and_index
 from launcher.kinds.state import Propagation, State, true_conditions
 
 api: Final = "trainjob"
@@ -24,7 +25,7 @@ remove the finalizer of the TrainJob (measured: docs/decisions/0031)."""
 
 resumed: Final = '{"spec":{"suspend":false}}'
 
-index_label: Final = "batch.kubernetes.io/job-completion-index"
+index_label: Final = COMPLETION_INDEX
 
 ROLE: Final = "node"
 """Name of the replicated Job with the trainer's pods. Source: as `container`."""
@@ -110,10 +111,7 @@ def made(pods: int) -> Mapping[Resource, int]:  # noqa: ARG001 - interface of a 
 
 def place(pod: Object) -> tuple[str, int]:
     """Name of the replicated Job and completion index; after a restart, several pods have the same."""
-    labels = pod["metadata"].get("labels") or {}
-    annotations = pod["metadata"].get("annotations") or {}
-    index = labels.get(index_label, annotations.get(index_label))
-    return (ROLE, int(index)) if index is not None else ("", 0)
+    return role_and_index(pod, ROLE)
 
 
 def owns(job: Object, pod: Object) -> bool:

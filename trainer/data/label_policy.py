@@ -98,7 +98,7 @@ def joined(labels_NJ: NDArray[np.float32]) -> NDArray[np.float32]:
 
     1 where one of them is 1; the highest where all are known; otherwise uncertain where one of them is, and else unknown.
     """
-    highest_N = np.nanmax(np.where(np.isnan(labels_NJ), UNCERTAIN, labels_NJ), axis=1)
+    highest_N = np.where(np.isnan(labels_NJ), UNCERTAIN, labels_NJ).max(axis=1)
     is_uncertain_N = (labels_NJ == UNCERTAIN).any(axis=1)
     is_known_N = (labels_NJ >= 0).all(axis=1)  # False for NaN
     unknown_N = np.where(is_uncertain_N, UNCERTAIN, np.nan)

@@ -204,7 +204,7 @@ def _check_joined(joins: Sequence[Match], found: Matching) -> None:
 
 
 def original_names(source: Source) -> list[str]:
-    """Names of the images, those of ChestX-ray14 where another data set has renamed its images and tells them."""
+    """Names of the images, those of ChestX-ray14 where another data set has renamed its images and gives their names."""
     return [source.nih_names.get(name, name) for name in source.table.images]
 
 

@@ -491,7 +491,7 @@ def test_class_folders_in_a_bucket_are_prepared(two_classes, tmp_path, inline, s
 
 
 def test_decoder_that_dies_is_named_with_its_image(archives, tmp_path, monkeypatch):
-    """As for packs: the kernel's out-of-memory killer tells nothing."""
+    """As for packs: the kernel's out-of-memory killer leaves no message."""
     victim = "00000001_000.png"
     hook = tmp_path / "hook/sitecustomize.py"
     hook.parent.mkdir()

@@ -269,7 +269,7 @@ def test_a_join_with_an_output_that_has_a_label_of_its_name_is_refused(answers, 
 
 
 def of_rsna(root, images, mapping):
-    """A set in RSNA's form, of these images; the mapping file tells their names in ChestX-ray14."""
+    """A set in RSNA's form, of these images; the mapping file has their names in ChestX-ray14."""
     root.mkdir()
     rows, names = ["patientId,x,y,width,height,Target"], []
     for number, path in enumerate(images):

@@ -50,7 +50,7 @@ _LONGEST: Final = 10_000
 
 @dataclass
 class _Counts:
-    """Images that a note tells of."""
+    """Numbers of images for the notes."""
 
     left_out: Counter[str] = field(default_factory=Counter)
     """By reason."""

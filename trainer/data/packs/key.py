@@ -1,4 +1,4 @@
-"""Name of the folder of a pack in the cache: a hash of its images, as far as the file system tells them apart."""
+"""Name of the folder of a pack in the cache: a hash of the names, sizes and times of its images."""
 
 import hashlib
 import json

@@ -19,7 +19,7 @@ from trainer.limits import LimitError
 
 COLUMNS: Final = ("Image Index", "patient", "split")
 VIEW, NIH_NAME = "view", "nih_name"
-"""Columns before those of the findings; those of the view, and of the name in ChestX-ray14, only where the source tells them."""
+"""Columns before those of the findings; those of the view, and of the name in ChestX-ray14, only where the source has them."""
 
 
 def as_bytes(table: LabelTable, rows: Sequence[int], nih_names: Mapping[str, str]) -> bytes:
