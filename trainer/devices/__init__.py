@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.config import GaudiMode
+from trainer.config import GaudiMode, Precision
 from trainer.errors import InputError
 
 Arithmetic = Literal["fp32", "bf16"]
@@ -56,6 +56,10 @@ class Device(Protocol):
 
     def native_precision(self) -> Arithmetic:
         """Precision of `--precision auto`; call after `open`."""
+        ...
+
+    def check_precision(self, precision: Arithmetic) -> None:
+        """Raises: InputError, with the name of the hardware, for a precision that it has no units for. Does not open the device."""
         ...
 
     def open(self, local_rank: int, local_size: int) -> torch.device:
@@ -133,6 +137,17 @@ def find(name: str) -> Device:
             f"cannot use {name}: {reason} (from `--device`)", hint="use --device auto to choose a usable device"
         )
     return device
+
+
+def arithmetic(device: Device, requested: Precision) -> Arithmetic:
+    """The precision to compute in: the requested one, with `auto` the device's own; call after `open`.
+
+    Raises: InputError for one that the hardware has no units for: emulated, it would be slower than fp32.
+    """
+    if requested == "auto":
+        return device.native_precision()
+    device.check_precision(requested)
+    return requested
 
 
 def check_no_mode(requested: GaudiMode | None, name: str) -> None:

@@ -106,6 +106,16 @@ def native_precision() -> Arithmetic:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
+def check_precision(precision: Arithmetic) -> None:
+    """Raises: InputError for bf16 on a GPU before Ampere, where torch emulates it."""
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InputError(
+            f"cannot compute in bf16 on {torch.cuda.get_device_name()}: generations before Ampere have no units for it "
+            "(from `--precision`)",
+            hint="--precision fp32",
+        )
+
+
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol
     """Acquire GPU number `local_rank`.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ from trainer.runtime.world import World
 from trainer.training.claim import Prefix, claim_run
 from trainer.training.label_weights import LabelWeights, label_weights
 from trainer.training.run_data import Images, Labels, cache_of, prepare_images, read_run_labels
+
+T = TypeVar("T")
 
 JOINING_S: Final = 120.0
 """Time limit for joining workers that torchrun has started: after a restart with its static rendezvous they may have read
@@ -176,8 +178,9 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
 
 def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: RankLog, held: ExitStack) -> _Workers:
     """Open the device and join the other workers, under the watchdog."""
-    device, mode = _device(config, world)
+    device, mode = _once_per_node(world, lambda: _device(config))
     on = device.open(world.local_rank, world.local_size)
+    precision = _once_per_node(world, lambda: devices.arithmetic(device, config.precision))
     watchdog = Watchdog(
         parse_duration(config.hang_after, "--hang-after"), reporter.line, leave=_close_log_and_exit(log)
     )
@@ -190,7 +193,7 @@ def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: Ra
         device=device,
         on=on,
         mode=mode,
-        precision=device.native_precision() if config.precision == "auto" else config.precision,
+        precision=precision,
         watchdog=watchdog,
         batch=group.all_or_raise(lambda: config.batch_per_worker(world.size)),
     )
@@ -293,11 +296,16 @@ def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
     return leave
 
 
-def _device(config: TrainConfig, world: World) -> tuple[Device, GaudiMode | None]:
-    """The device and its mode. The workers are not joined yet; what is missing is missing on all, so local rank 0 reports it."""
+def _device(config: TrainConfig) -> tuple[Device, GaudiMode | None]:
+    """The device and its mode."""
+    device = devices.find(config.device)
+    return device, device.choose_mode(config.gaudi_mode)
+
+
+def _once_per_node(world: World, act: Callable[[], T]) -> T:
+    """The result of an act that fails for all workers of a node alike, before they are joined: then only local rank 0 reports it."""
     try:
-        device = devices.find(config.device)
-        return device, device.choose_mode(config.gaudi_mode)
+        return act()
     except KnownError as problem:
         if world.is_local_rank0:
             raise
