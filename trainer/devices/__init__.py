@@ -27,6 +27,8 @@ class Device(Protocol):
     """Backend of torch.distributed for gradients."""
     memory_format: torch.memory_format
     """Memory format with the fastest convolutions."""
+    unrecorded_memory_format: torch.memory_format
+    """Memory format on this device of runs whose record names none: they began with an earlier version."""
 
     def unsupported(self) -> str | None:
         """Why the installed software has no support for the device, None when it has. Does not acquire a device.

@@ -14,7 +14,7 @@ from trainer.errors import InputError
 
 name = "cuda"
 backend = "nccl"
-memory_format = torch.channels_last
+memory_format = unrecorded_memory_format = torch.channels_last
 
 Capability = tuple[int, int]
 """Compute capability of a GPU: major, minor."""
