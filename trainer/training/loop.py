@@ -269,7 +269,9 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
         if run.is_rank0:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps per epoch, global batch {run.global_batch}"
             mode = f" in the mode {run.mode}" if run.mode else ""
-            reporter.line(f"training on {world.size} x {run.device.name}{mode} in {run.precision}: {images}")
+            reporter.line(
+                f"training on {world.size} x {run.device.name} ({run.device.hardware()}){mode} in {run.precision}: {images}"
+            )
             if run.positive_class is not None:
                 reporter.line(f"the positive class is `{run.positive_class}`: sensitivity and specificity are of it")
             if config.backbone == "frozen" and config.weights == "none":
