@@ -29,6 +29,8 @@ class Device(Protocol):
     """Memory format with the fastest convolutions."""
     mode_fact: str
     """Name of the mode in run.json."""
+    uploads_ahead: bool
+    """Whether the copy of the next batch runs beside the current step."""
 
     def unsupported(self) -> str | None:
         """Why the installed software has no support for the device, None when it has. Does not acquire a device.
@@ -86,6 +88,12 @@ class Device(Protocol):
 
     def upload(self, host: Tensor) -> tuple[Tensor, Callable[[], None]]:
         """The tensor on the device, and a function that waits until `host` may be overwritten."""
+        ...
+
+    def start_upload(self, host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+        """Start a copy beside queued operations; a function that returns the tensor for operations queued afterwards, to be called
+        once, and a function that waits until `host` may be overwritten.
+        """
         ...
 
     def ddp_options(self) -> dict[str, Any]:

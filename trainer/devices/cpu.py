@@ -14,6 +14,7 @@ name = "cpu"
 backend = "gloo"
 memory_format = torch.contiguous_format
 mode_fact = "mode"
+uploads_ahead = False
 
 
 def unsupported() -> str | None:
@@ -83,6 +84,12 @@ def host_buffer(shape: tuple[int, ...]) -> Tensor:
 def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
     """A copy: the buffer is overwritten while the batch is in use."""
     return host.clone(), lambda: None
+
+
+def start_upload(host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """As `upload`: the processor that copies is the one that computes."""
+    uploaded, copied = upload(host)
+    return lambda: uploaded, copied
 
 
 def ddp_options() -> dict[str, Any]:

@@ -25,6 +25,7 @@ name = "hpu"
 backend = "hccl"
 memory_format = torch.contiguous_format
 mode_fact = "gaudi_mode"
+uploads_ahead = False
 
 _FIRST_BUCKET_BYTES = 230 * 1024 * 1024
 """One all-reduce covers the whole model. Source: HabanaAI/Model-References, torchvision sample."""
@@ -145,6 +146,12 @@ def host_buffer(shape: tuple[int, ...]) -> Tensor:
 def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
     """A blocking copy."""
     return host.to("hpu"), lambda: None
+
+
+def start_upload(host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """As `upload`: the copy is blocking."""
+    uploaded, copied = upload(host)
+    return lambda: uploaded, copied
 
 
 def ddp_options() -> dict[str, Any]:

@@ -35,6 +35,7 @@ from trainer.training.parity import check_parity
 from trainer.training.setup import Run, opened, predicting
 from trainer.training.state import LOWER_RATE, Training, averaged_state, begin, prepare_epoch, ranks_of, snapshot
 from trainer.training.step import set_rate, train_step
+from trainer.training.step_inputs import EpochInputs
 from trainer.training.throughput import WARMING_UP_STEPS, Meter
 
 FAILED_S: Final = 12.0
@@ -68,6 +69,9 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         training.loss_sum.zero_()
     run.watchdog.heartbeat("preparing an epoch", timeout_scale=COMPILING)  # the first epoch synchronises all devices
     prepare_epoch(run, training, epoch)
+    inputs = EpochInputs(batches, epoch, training.feed.draws, run.on)
+    if run.label_weights is not None:
+        run.label_weights.of_steps(epoch)  # copied now, not in a step
     meter, finite = Meter(training.feed.loader, run.global_batch), _NonFiniteGuard(run.on, training.step)
     words, flags = "", ControlFlags()
     for number, batch in enumerate(training.feed.loader.batches(batches), start=1):
@@ -75,7 +79,7 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
             f"step {training.step + 1}", timeout_scale=COMPILING if number <= WARMING_UP_STEPS else 1.0
         )
         set_rate(run, training)
-        result = train_step(run, training, batch, epoch)
+        result = train_step(run, training, batch, inputs.of(number - 1))
         training.loss_sum += result.loss
         training.step += 1
         note_step(training.step)
