@@ -4,7 +4,7 @@ Only `cpu.py`, `cuda.py` and `hpu.py` name a vendor's API.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, Final, Literal, Protocol, cast
@@ -17,6 +17,9 @@ from trainer.config import Compile, Mode
 from trainer.errors import InputError
 
 Arithmetic = Literal["fp32", "bf16"]
+
+FALLBACK: Final = "cpu_fallback/"
+"""Prefix of the counters of operations that ran on the host instead of the device."""
 
 
 class Device(Protocol):
@@ -112,8 +115,30 @@ class Device(Protocol):
         """Restore such a state."""
         ...
 
-    def peak_memory_bytes(self) -> int:
-        """Peak memory of tensors so far; 0 where the device does not report it."""
+    def forbid_sync(self) -> AbstractContextManager[Any]:
+        """A block in which an operation that makes the host wait for the device raises RuntimeError, where the device can tell; for tests
+        and benchmarks.
+        """
+        ...
+
+    def clip(self, parameters: Sequence[nn.Parameter], most: float) -> Tensor:
+        """Scale the gradients so that their common norm is at most this; the norm before, on the device."""
+        ...
+
+    def peak_memory_bytes(self) -> int | None:
+        """Peak memory of tensors since the last `reset_peak_memory`; None where the device does not report it."""
+        ...
+
+    def reset_peak_memory(self) -> None:
+        """Forget the peak so far."""
+        ...
+
+    def profiled(self) -> Sequence[torch.profiler.ProfilerActivity]:
+        """Activities for torch.profiler: the host's and the device's."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """The vendor's counters of this process by name, such as of operations that ran on the host instead; empty without any."""
         ...
 
     def utilisation(self) -> float | None:

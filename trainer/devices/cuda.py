@@ -1,13 +1,14 @@
 """NVIDIA GPUs. Source: reference behaviour of torch 2.6-2.15."""
 
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from trainer.config import Compile, Mode
 from trainer.devices import Arithmetic, cannot_compile_error, check_no_gaudi_mode, inductor, rank_local_buffers
@@ -224,9 +225,40 @@ def set_random_state(state: Tensor) -> None:
     torch.cuda.set_rng_state(state)
 
 
-def peak_memory_bytes() -> int:
+@contextmanager
+def forbid_sync() -> Iterator[None]:
+    """Synchronisations raise, as far as torch knows of them. Source: torch.cuda.set_sync_debug_mode."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def clip(parameters: Sequence[nn.Parameter], most: float) -> Tensor:
+    """Torch's own, which launches a few kernels for all parameters and does not synchronise."""
+    return clip_grad_norm_(parameters, most)
+
+
+def peak_memory_bytes() -> int | None:
     """Peak memory of tensors."""
     return int(torch.cuda.max_memory_allocated())
+
+
+def reset_peak_memory() -> None:
+    """Start again from the memory in use."""
+    torch.cuda.reset_peak_memory_stats()
+
+
+def profiled() -> Sequence[torch.profiler.ProfilerActivity]:
+    """The processor's and the GPU's kernels."""
+    return [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+
+
+def counters() -> Mapping[str, int]:
+    """None."""
+    return {}
 
 
 def utilisation() -> float | None:

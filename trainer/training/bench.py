@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 
 from trainer import devices
 from trainer.config import MIN_CROP_PX, MOST, Precision, flag_of
@@ -146,7 +145,7 @@ def timed(device: Device, workload: Workload, precision: Precision, reporter: Re
             f"cannot time a batch of {workload.batch_size} on {device.name}: it does not fit into memory",
             hint=f"--batch-size {max(1, workload.batch_size // 2)}",
         ) from problem
-    peak = device.peak_memory_bytes() or None
+    peak = device.peak_memory_bytes()
     hardware = f"{device.hardware()}, mode {device.choose_mode(None, 'auto')}"
     return Timing(device.name, hardware, arithmetic, workload.batch_size, tuple(seconds[WARMING_UP_STEPS:]), peak)
 
@@ -206,7 +205,7 @@ def _training_step(
         loss = loss_of(logits_NK.float(), y_NK)
         loss.backward()
         device.flush()
-        norm = clip_grad_norm_(trained, 1.0)
+        norm = device.clip(trained, 1.0)
         optimizer.step()
         device.flush()
         optimizer.zero_grad(set_to_none=True)

@@ -6,7 +6,6 @@ Shapes: N images, K findings.
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from trainer.data.loader import Batch
 from trainer.training.schedule import rate_factor
@@ -45,7 +44,7 @@ def add_gradients(run: Run, training: Training, x_N1SS: Tensor, inputs: StepInpu
 
 def update(run: Run, training: Training) -> Tensor:
     """Take the optimiser's step with the clipped gradients, and remove them; returns their norm before clipping."""
-    grad_norm = clip_grad_norm_(training.network.parameters(), run.config.clip_norm)
+    grad_norm = run.device.clip(list(training.network.parameters()), run.config.clip_norm)
     training.optimizer.step()
     run.device.flush()
     training.optimizer.zero_grad(set_to_none=True)
