@@ -1,16 +1,17 @@
 """The CPU, for laptops and tests."""
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
-from trainer.config import GaudiMode
-from trainer.devices import Arithmetic, check_no_mode, rank_local_buffers
+from trainer.config import Compile, Mode
+from trainer.devices import Arithmetic, cannot_compile_error, check_no_gaudi_mode, inductor, rank_local_buffers
 from trainer.errors import InputError, on_one_line
 from trainer.runtime.cores import threads_per_worker
 
@@ -18,6 +19,8 @@ name = "cpu"
 backend = "gloo"
 memory_format = torch.channels_last
 unrecorded_memory_format = torch.contiguous_format
+mode_fact = "mode"
+uploads_ahead = False
 
 THREADS: Final = "OMP_NUM_THREADS"
 
@@ -41,15 +44,30 @@ def check(local_rank: int) -> None:
     """Every torch runs on the CPU."""
 
 
-def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
-    """None: there is only one. Raises: InputError for a requested mode."""
-    check_no_mode(requested, name)
+def choose_mode(gaudi_mode: Mode | None, compile: Compile) -> Mode:  # noqa: A002 - the flag's name
+    """eager, and compile on request: it gains little on processors. Raises: InputError for a mode of Gaudi, and without a C++ compiler."""
+    check_no_gaudi_mode(gaudi_mode, name)
+    if compile != "on":
+        return "eager"
+    reason = inductor.lacks_cpp()
+    if reason is not None:
+        raise cannot_compile_error(name, reason)
+    return "compile"
+
+
+def inference_mode() -> Mode:
+    """Eager."""
+    return "eager"
+
+
+def cannot_compile() -> str | None:
+    """None: it is not the default here."""
     return None
 
 
-def compiled(module: nn.Module, mode: GaudiMode | None) -> nn.Module:  # noqa: ARG001 - parameters of the protocol
-    """The module itself."""
-    return module
+def compiled(module: nn.Module, mode: Mode) -> nn.Module:
+    """With inductor in the mode `compile`, otherwise itself."""
+    return inductor.compiled(module) if mode == "compile" else module
 
 
 def native_precision() -> Arithmetic:
@@ -117,6 +135,12 @@ def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
     return host.clone(), lambda: None
 
 
+def start_upload(host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """As `upload`: the processor that copies is the one that computes."""
+    uploaded, copied = upload(host)
+    return lambda: uploaded, copied
+
+
 def ddp_options() -> dict[str, Any]:
     """Gradients are views of the reduction buckets."""
     return {**rank_local_buffers(), "gradient_as_bucket_view": True}
@@ -136,9 +160,33 @@ def set_random_state(state: Tensor) -> None:
     """Nothing to restore: another device's state has no meaning here."""
 
 
-def peak_memory_bytes() -> int:
-    """0: not reported."""
-    return 0
+def forbid_sync() -> AbstractContextManager[Any]:
+    """Nothing: the host is the device."""
+    return nullcontext()
+
+
+def clip(parameters: Sequence[nn.Parameter], most: float) -> Tensor:
+    """Torch's own."""
+    return clip_grad_norm_(parameters, most)
+
+
+def peak_memory_bytes() -> int | None:
+    """None: the memory of the process is more than that of its tensors."""
+    return None
+
+
+def reset_peak_memory() -> None:
+    """Nothing to forget."""
+
+
+def profiled() -> Sequence[torch.profiler.ProfilerActivity]:
+    """The processor's."""
+    return [torch.profiler.ProfilerActivity.CPU]
+
+
+def counters() -> Mapping[str, int]:
+    """None."""
+    return {}
 
 
 def utilisation() -> float | None:
