@@ -7,7 +7,7 @@ import shutil
 import sysconfig
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -59,7 +59,8 @@ def keep_files_in(folder: Path, cores: int) -> None:
         folder.chmod(0o700)  # what is in it is executed
         os.environ[_FOLDER] = str(folder.resolve())
     if _PROCESSES not in os.environ:
-        importlib.import_module("torch._inductor.config").compile_threads = max(1, min(MOST_PROCESSES, cores))
+        config: Any = importlib.import_module("torch._inductor.config")
+        config.compile_threads = max(1, min(MOST_PROCESSES, cores))
 
 
 def _program(variable: str, *names: str) -> str | None:
