@@ -10,7 +10,8 @@ from launcher.spec.job import JobSpec
 from launcher.spec.trust import allowed
 from trainer.config import TrainConfig
 from trainer.location import Location, S3Server
-from trainer.runs.probe import IMAGENET, Outcome, Step, steps
+from trainer.runs.checks import Outcome, Step
+from trainer.runs.preflight import IMAGENET, steps
 
 INSIDE: Final = re.compile(r"[^.]+|.+\.svc|.+\.cluster\.local")
 """Host names that only the cluster's DNS resolves."""

@@ -1,4 +1,4 @@
-"""Checks from inside the cluster: a short-lived pod with the job's image, account, secrets and volumes runs `trainer probe`."""
+"""Checks from inside the cluster: a short-lived pod with the job's image, account, secrets and volumes runs `trainer preflight`."""
 
 import time
 from collections import deque
@@ -20,7 +20,7 @@ from trainer.errors import KnownError, RemoteError, on_one_line
 from trainer.layout import MAX_NAME
 from trainer.limits import parsed_json
 from trainer.redaction import redacted
-from trainer.runs.probe import Status
+from trainer.runs.checks import Status
 
 POD: Final = "pod"
 """Check name of the pod itself."""
@@ -63,7 +63,7 @@ HOPELESS: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class ProbeResult:
+class PodResult:
     """Result and output of the pod."""
 
     trouble: str
@@ -101,7 +101,7 @@ def job_pod(spec: JobSpec) -> Object:
 
 
 def pod(spec: JobSpec) -> Object:
-    """The job's pod with a single small container that runs the probe, without accelerators."""
+    """The job's pod with a single small container that runs the preflight, without accelerators."""
     body = job_pod(spec)
     container = container_of(body)
     container |= {
@@ -125,7 +125,7 @@ def pod(spec: JobSpec) -> Object:
     return body
 
 
-def run_probe_pod(
+def run_preflight_pod(
     spec: JobSpec, cluster: Cluster, *, limit_s: float = LIMIT_S, clock: Callable[[], float] = time.monotonic
 ) -> list[Row]:
     """Run the pod and return its rows; the pod and its volume are always removed."""
@@ -147,12 +147,12 @@ def run_probe_pod(
     return list(rows(result, _name(spec)))
 
 
-def rows(result: ProbeResult, name: str) -> Iterator[Row]:
+def rows(result: PodResult, name: str) -> Iterator[Row]:
     """The row of the pod itself, and the rows in its log."""
-    probed = [row for line in result.lines if (row := _row(line))]
+    found = [row for line in result.lines if (row := _row(line))]
     if result.trouble:
         yield Row(POD, "FAIL", result.trouble, "fix this first: the job's pods would fail in the same way", "pod")
-    elif not probed:
+    elif not found:
         last = on_one_line(result.lines[-1]) if result.lines else "nothing"
         yield Row(
             POD,
@@ -163,11 +163,11 @@ def rows(result: ProbeResult, name: str) -> Iterator[Row]:
         )
     else:
         yield Row(POD, "OK", f"`{name}` ran with the job's image, account and secrets, and was removed", "", "pod")
-    yield from probed
+    yield from found
 
 
 def _row(line: str) -> Row | None:
-    """Parse a row of the probe's JSON; other lines, which any code in the pod may write, give None."""
+    """Parse a row of the preflight's JSON; other lines, which any code in the pod may write, give None."""
     try:
         content = parsed_json(line.encode())
     except ValueError:
@@ -208,7 +208,7 @@ def _remove(cluster: Cluster, made: Sequence[tuple[Resource, str]], namespace: s
             continue
 
 
-def _wait(cluster: Cluster, spec: JobSpec, name: str, limit_s: float, clock: Callable[[], float]) -> ProbeResult:
+def _wait(cluster: Cluster, spec: JobSpec, name: str, limit_s: float, clock: Callable[[], float]) -> PodResult:
     """Wait until the pod ends, or until it is clear that it won't."""
     namespace = spec.namespace
     start_s = clock()
@@ -230,10 +230,10 @@ def _wait(cluster: Cluster, spec: JobSpec, name: str, limit_s: float, clock: Cal
         cluster.sleep(1.0)
     lines = _log(cluster, namespace, name, spec.kind.container) if phase != "Pending" else []
     if phase == "Succeeded":
-        return ProbeResult("", lines)
+        return PodResult("", lines)
     if phase == "Failed":
-        return ProbeResult(_failure(current, name, lines), lines)
-    return ProbeResult(f"`{name}` did not finish: {trouble}", lines)
+        return PodResult(_failure(current, name, lines), lines)
+    return PodResult(f"`{name}` did not finish: {trouble}", lines)
 
 
 def _waiting(pod_: Object) -> str:
