@@ -14,6 +14,7 @@ from trainer.errors import InputError, on_one_line
 
 name = "cpu"
 backend = "gloo"
+is_accelerator = False
 memory_format = torch.contiguous_format
 
 CPUINFO: Final = Path("/proc/cpuinfo")
@@ -136,3 +137,12 @@ def hardware() -> str:
     """Number of CPU threads of this process."""
     threads = torch.get_num_threads()
     return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def software() -> str:
+    """Version of torch."""
+    return f"torch {torch.__version__}"
+
+
+def host_shortage() -> None:
+    """None: nothing is needed."""

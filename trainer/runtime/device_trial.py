@@ -1,10 +1,11 @@
 """Trial of a device in a process of its own: a crash, a hang or a message of the driver ends that process, not the worker.
 
-Run as `python -m trainer.devices.trial NAME LOCAL_RANK LOCAL_SIZE`, it opens the device, computes one product of matrices and
+Run as `python -m trainer.runtime.device_trial NAME LOCAL_RANK LOCAL_SIZE`, it opens the device, computes one product of matrices and
 prints a line of JSON. It must have ended before the worker opens the device: some cards are locked by a process until its end.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from trainer.errors import InputError, JobFailedError, KnownError, on_one_line
 from trainer.limits import parsed_json
+from trainer.runtime import parent_watch
 
 LIMIT_S: Final = 90.0
 """Time limit of a trial. It imports torch, whose files the worker has just read, and opens the device: seconds, tens of them where a
@@ -67,7 +69,10 @@ def run(name: str, local_rank: int, local_size: int, *, limit_s: float = LIMIT_S
 
 def _ended(command: Sequence[str], output: Any, limit_s: float) -> int | None:  # noqa: ANN401 - a temporary file has no public type
     """Exit code of the process; None if it did not end in time."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603 - ourselves
+    environment = os.environ | {parent_watch.PARENT: str(os.getpid())}
+    process = subprocess.Popen(  # noqa: S603 - ourselves
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+    )
     try:
         return process.wait(limit_s)
     except subprocess.TimeoutExpired:
@@ -110,6 +115,9 @@ def main(argv: Sequence[str]) -> int:
         document = {"hardware": device.hardware(), "software": device.software()}
     except KnownError as problem:
         computed, document = SIDE**3, {"error": str(problem.args[0]), "hint": problem.hint}
+    except Exception as problem:  # noqa: BLE001 - whatever the vendor's library raises, its first line is the cause
+        sys.stdout.write(f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0]}\n")
+        return 1
     if computed != SIDE**3:
         sys.stdout.write(f"wrong result: {computed:.0f} instead of {SIDE**3}\n")
         return JobFailedError.exit_code
@@ -129,4 +137,5 @@ def _compute(device: Any, local_rank: int, local_size: int) -> float:  # noqa: A
 
 
 if __name__ == "__main__":
+    parent_watch.end_with_parent()
     sys.exit(main(sys.argv[1:]))
