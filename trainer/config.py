@@ -116,6 +116,9 @@ class TrainConfig(LabelChoices):
     cache_dir: str | None = None
     """Directory for decoded images, shared by runs; default: OUTPUT/cache."""
 
+    preflight: Literal["on", "off"] = "on"
+    """Check the device, the node and the other workers at the start on a node where the run has not been."""
+
     resume: Resume = "auto"
     """`auto` continues an existing run, `never` requires a new run, `must` requires a checkpoint to resume from."""
 
@@ -549,13 +552,23 @@ def usage_problem(problem: CycloptsError) -> str:
     return text[:1].lower() + text[1:]
 
 
+_LATER: Final = frozenset({"preflight"})
+"""Fields that images of version 1 do not know."""
+
+
+def _at_default(config: TrainConfig) -> set[str]:
+    fields = (field for field in dataclasses.fields(config) if field.name in _LATER)
+    return {field.name for field in fields if getattr(config, field.name) == field.default}
+
+
 def to_argv(config: TrainConfig) -> list[str]:
     """The flags of `trainer train` that mean this configuration, every value written out.
 
-    Choices of labels are written only where they are made, so that images of earlier versions take the flags.
+    Choices of labels are written only where they are made, and later flags only where they differ from the default, so that images
+    of earlier versions take the flags.
     """
     argv = []
-    unmade = label_choices.NAMES - config.given().keys()
+    unmade = label_choices.NAMES - config.given().keys() | _at_default(config)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         flag = flag_of(field.name)

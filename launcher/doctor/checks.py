@@ -13,7 +13,17 @@ from launcher.cluster.dra import read_devices, served_devices
 from launcher.cluster.errors import ForbiddenError
 from launcher.cluster.operator import KUEUE, controller_of
 from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, WEBHOOKS, Object
-from launcher.doctor import fit, from_here, operator, permissions, preflight_pod, queue, quota, references, trainer_parts
+from launcher.doctor import (
+    fit,
+    from_here,
+    operator,
+    permissions,
+    preflight_pod,
+    queue,
+    quota,
+    references,
+    trainer_parts,
+)
 from launcher.doctor.device_plugin import device_plugin
 from launcher.doctor.runner import Check, Row, run
 from launcher.spec.job import JobSpec

@@ -56,7 +56,9 @@ def _old_driver() -> str | None:
     supports, needs = _driver_cuda(), str(torch.version.cuda)
     if supports is None or supports[0] >= int(needs.partition(".")[0]):
         return None
-    return f"the node's driver supports CUDA up to {supports[0]}.{supports[1]}, and this torch is built for CUDA {needs}"
+    return (
+        f"the node's driver supports CUDA up to {supports[0]}.{supports[1]}, and this torch is built for CUDA {needs}"
+    )
 
 
 def _driver_cuda() -> tuple[int, int] | None:

@@ -1,7 +1,7 @@
 """Results of checks before a run, and the order in which checks depend on each other; does not import torch."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -9,6 +9,9 @@ from trainer.errors import KnownError, on_one_line
 from trainer.redaction import redacted
 
 Status = Literal["OK", "WARN", "FAIL", "skipped"]
+
+CHECK_WIDTH: Final = 13
+"""Width of the column of names, as rows are printed one by one."""
 
 FOUND_LENGTH: Final = 600
 """Characters of a row; label files can have many problems."""
@@ -77,12 +80,17 @@ def refused(problem: KnownError, status: Status = "FAIL") -> Outcome:
     return Outcome(status, found, on_one_line(problem.hint or ""))
 
 
-def table_lines(rows: Sequence[Row]) -> list[str]:
+def from_json(line: str) -> Row:
+    """The row that `Row.as_json` has written."""
+    content = json.loads(line)
+    return Row(content.pop("check"), Outcome(**content))
+
+
+def as_table(rows: Iterable[Row]) -> list[str]:
     """The rows as lines of a table; a fix follows its row."""
-    width = max((len(row.check) for row in rows), default=0)
     lines = []
     for row in rows:
         outcome = row.outcome
-        lines.append(f"{outcome.status:<8}{row.check:<{width}}  {outcome.found}")
-        lines += [f"{'':<{8 + width}}  fix: {outcome.fix}"] if outcome.fix and outcome.status != "OK" else []
+        lines.append(f"{outcome.status:<8}{row.check:<{CHECK_WIDTH}}  {outcome.found}")
+        lines += [f"{'':<{8 + CHECK_WIDTH}}  fix: {outcome.fix}"] if outcome.fix and outcome.status != "OK" else []
     return lines

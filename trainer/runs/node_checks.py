@@ -53,8 +53,7 @@ def disk(cache: Path, added_bytes: int) -> Outcome:
 
     Where it has not, the files that are there count as those of this data set: only a cache that is certainly too small fails.
     """
-    at = _existing(cache)
-    free = shutil.disk_usage(at).free
+    free = shutil.disk_usage(_existing(cache)).free
     needed = added_bytes + STATES_BYTES
     if needed > free:
         needed = max(0, added_bytes - _size(cache)) + STATES_BYTES

@@ -52,6 +52,7 @@ IMAGENET: Final = {
 
 TIMEOUT_S: Final = 10.0
 
+
 def steps(config: TrainConfig, s3: S3Server = FROM_ENVIRONMENT) -> list[Step]:
     """Checks before a run, quick ones first; requests to buckets go to the server `s3`."""
     output_at, data_at, weights_at = (Location(each, s3) for each in (config.output, config.data, config.weights))

@@ -70,7 +70,7 @@ def run(name: str, local_rank: int, local_size: int, *, limit_s: float = LIMIT_S
 def _ended(command: Sequence[str], output: Any, limit_s: float) -> int | None:  # noqa: ANN401 - a temporary file has no public type
     """Exit code of the process; None if it did not end in time."""
     environment = os.environ | {parent_watch.PARENT: str(os.getpid())}
-    process = subprocess.Popen(  # noqa: S603 - ourselves
+    process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
     )
     try:
@@ -114,7 +114,7 @@ def main(argv: Sequence[str]) -> int:
         computed = _compute(device, int(local_rank), int(local_size))
         document = {"hardware": device.hardware(), "software": device.software()}
     except KnownError as problem:
-        computed, document = SIDE**3, {"error": str(problem.args[0]), "hint": problem.hint}
+        computed, document = SIDE**3, {"error": str(problem.args[0]), "hint": problem.hint or ""}
     except Exception as problem:  # noqa: BLE001 - whatever the vendor's library raises, its first line is the cause
         sys.stdout.write(f"{type(problem).__name__}: {str(problem).strip().partition(chr(10))[0]}\n")
         return 1

@@ -43,8 +43,10 @@ from trainer.runtime.process_group import WorkerGroup, join
 from trainer.runtime.progress import BYTES, USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
+from trainer.training import preflight
 from trainer.training.claim import Prefix, claim_run
 from trainer.training.label_weights import LabelWeights, label_weights
+from trainer.training.preflight import Preflight
 from trainer.training.run_data import Images, Labels, cache_of, prepare_images, read_run_labels
 
 T = TypeVar("T")
@@ -133,6 +135,7 @@ class _Workers:
     watchdog: Watchdog
     batch: int
     """Images per step of this worker."""
+    preflight: Preflight
 
 
 @contextmanager
@@ -151,6 +154,8 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             precision=workers.precision,
             global_batch=workers.batch * world.size,
         )
+        added_bytes = 0 if labels.source.placement == "records" else len(labels.source.table) * config.pack_side**2
+        preflight.check_disk(workers.preflight, config, workers.group, reporter.line, added_bytes=added_bytes)
         prefix = held.enter_context(
             claim_run(config, workers.group, reporter, log, cache=cache_of(config), identity=labels.identity)
         )
@@ -171,6 +176,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
                 prefix, config, images.identity, facts, labels.source.table, report=reporter.line
             )
         )
+        preflight.note_nodes(workers.preflight, workers.group, prefix.storage)
         yield _assembled(
             config, reporter, workers=workers, labels=labels, images=images, prefix=prefix, weights=weights
         )
@@ -179,6 +185,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
 def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: RankLog, held: ExitStack) -> _Workers:
     """Open the device and join the other workers, under the watchdog."""
     device, mode = _once_per_node(world, lambda: _device(config))
+    checks = preflight.begin(config, world, device)
     on = device.open(world.local_rank, world.local_size)
     precision = _once_per_node(world, lambda: devices.arithmetic(device, config.precision))
     watchdog = Watchdog(
@@ -187,6 +194,7 @@ def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: Ra
     held.enter_context(watchdog.watching())
     watchdog.heartbeat("joining the other workers", timeout_scale=COMPILING, most_s=JOINING_S)
     group = held.enter_context(join(world, device.backend))
+    preflight.check_workers(checks, group, device, on, lambda doing: watchdog.heartbeat(doing, timeout_scale=COMPILING))
     watchdog.pause()
     return _Workers(
         group=group,
@@ -196,6 +204,7 @@ def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: Ra
         precision=precision,
         watchdog=watchdog,
         batch=group.all_or_raise(lambda: config.batch_per_worker(world.size)),
+        preflight=checks,
     )
 
 

@@ -1,4 +1,4 @@
-"""The device row of `trainer probe`: whether the image fits the device, with a card and without one."""
+"""The device row of `trainer preflight`: whether the image fits the device, with a card and without one."""
 
 import json
 import sys
@@ -7,17 +7,18 @@ import pytest
 import torch
 
 from trainer.__main__ import main
-from trainer.commands.probe import device
+from trainer.commands.preflight import device
 from trainer.config import from_argv
 from trainer.devices import cpu
 from trainer.devices.hpu import unsupported as no_bridge
-from trainer.runs.probe import outcome_of
+from trainer.runs.checks import outcome_of
+from trainer.runtime.world import World
 
 
-def probed(*flags):
+def found_for(*flags):
     """Result of the check of the device."""
     config = from_argv(["--data", "/d", "--output", "/o", "--name", "r", "--cache-dir", "/c", *flags])
-    return outcome_of(lambda: device(config))
+    return outcome_of(lambda: device(config, World()))
 
 
 def test_device_is_the_last_row(capsys, tmp_path):
@@ -32,21 +33,21 @@ def test_image_without_the_vendors_bridge_fails():
     """A pod of doctor has no card, but it has the job's image."""
     if no_bridge() is None:
         pytest.skip("Gaudi's bridge is here")
-    found = probed("--device", "hpu")
+    found = found_for("--device", "hpu")
     assert found.status == "FAIL"
     assert "habana-torch-plugin is not installed" in found.found
 
 
 def test_image_without_cuda_fails(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert probed("--device", "cuda").status == "FAIL"
+    assert found_for("--device", "cuda").status == "FAIL"
 
 
 def test_machine_without_a_card_is_no_failure_of_the_image(monkeypatch):
     """As in the pod of `doctor --in-cluster`, which asks for none."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    found = probed("--device", "cuda")
+    found = found_for("--device", "cuda")
     assert (found.status, found.fix) == ("skipped", "")
     assert "no GPU or no driver is visible" in found.found
 
@@ -60,18 +61,18 @@ def test_card_without_kernels_fails_with_the_image_to_take(monkeypatch):
     for name in ("cuda", "auto"):
         if name == "auto" and no_bridge() is None:
             continue
-        found = probed("--device", name)
+        found = found_for("--device", name)
         assert found.status == "FAIL"
         assert "Tesla P100-PCIE-16GB (compute capability 6.0)" in found.found
         assert "CUDA_VERSION=12.6" in found.fix
 
 
 def test_mode_that_the_device_does_not_have_fails():
-    found = probed("--device", "cpu", "--gaudi-mode", "compile")
+    found = found_for("--device", "cpu", "--gaudi-mode", "compile")
     assert (found.status, found.fix) == ("FAIL", "remove --gaudi-mode")
 
 
 def test_row_does_not_open_the_device(monkeypatch):
     """A card is held until its process ends, and the job may start meanwhile."""
     monkeypatch.setattr(cpu, "open", lambda *_: sys.exit("opened"))
-    assert probed("--device", "cpu").status == "OK"
+    assert found_for("--device", "cpu").status == "OK"

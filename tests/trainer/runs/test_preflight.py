@@ -15,7 +15,7 @@ from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError
 from trainer.location import Location
-from trainer.runs import preflight
+from trainer.runs import checks, preflight
 from trainer.storage import CredentialsError, NotPermittedError
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -51,7 +51,8 @@ def put(*keys, content=b"x"):
 
 
 def rows(config):
-    return {row.pop("check"): row for row in map(json.loads, checks.results(preflight.steps(config)))}
+    lines = (row.as_json() for row in checks.results(preflight.steps(config)))
+    return {row.pop("check"): row for row in map(json.loads, lines)}
 
 
 @pytest.mark.parametrize("place", ["directory", "bucket"])
@@ -203,7 +204,8 @@ def test_weights_are_checked(wanted, status, tmp_path):
     """A pod should not find out after it holds eight cards."""
     (tmp_path / "there.pt").write_bytes(b"PK\x03\x04")
     assert (
-        preflight.weights(Location(wanted if wanted == "none" else str(tmp_path / wanted)), "densenet121").status == status
+        preflight.weights(Location(wanted if wanted == "none" else str(tmp_path / wanted)), "densenet121").status
+        == status
     )
 
 
@@ -252,7 +254,7 @@ def unreachable(*_args, **_options):
 
 
 def test_checked_urls_of_imagenet_weights_are_those_that_training_uses():
-    """They are written out in the probe, which must not load torch."""
+    """They are written out in the preflight, which must not load torch."""
     from trainer.models import pretrained
 
     assert {model: source.url for model, source in pretrained.IMAGENET.items()} == preflight.IMAGENET
@@ -260,7 +262,7 @@ def test_checked_urls_of_imagenet_weights_are_those_that_training_uses():
 
 def test_a_finding_is_one_line_whatever_the_error_holds():
     """Rows are lines of JSON and of a table, and names in a bucket are anybody's."""
-    outcome = preflight.refused(InputError("cannot:\n  one\n  two\x1b[2J" + "x" * 2000, hint="a\nb"))
+    outcome = checks.refused(InputError("cannot:\n  one\n  two\x1b[2J" + "x" * 2000, hint="a\nb"))
     assert outcome.found.isprintable()
     assert outcome.fix.isprintable()
     assert outcome.found.startswith("cannot:; one; two")
