@@ -16,7 +16,7 @@ from launcher.spec import s3_volume
 from launcher.spec.job import MAX_SERVICE_NAME, JobSpec, labels
 from launcher.spec.pod_template import container_of, pod_template
 from trainer.config import to_argv
-from trainer.errors import KnownError, RemoteError, on_one_line
+from trainer.errors import JobFailedError, KnownError, RemoteError, on_one_line
 from trainer.layout import MAX_NAME
 from trainer.limits import parsed_json
 from trainer.redaction import redacted
@@ -47,6 +47,9 @@ REQUESTS: Final = {"cpu": "100m", "memory": "1Gi"}
 LIMITS: Final = {"memory": "2Gi"}
 """The check `device` imports torch: 526 MB resident at most on the CPU, 697 MB with the stand-in for Gaudi's bridge in compile mode
 (measured). Label lists of 112,120 images need 150 MiB more; a real bridge was not measured."""
+
+_UNKNOWN: Final = 'unknown command "preflight"'
+"""What the trainer of an earlier version answers."""
 
 HOPELESS: Final = frozenset(
     {
@@ -105,7 +108,7 @@ def pod(spec: JobSpec) -> Object:
     body = job_pod(spec)
     container = container_of(body)
     container |= {
-        "command": ["python", "-m", "trainer", "probe"],
+        "command": ["python", "-m", "trainer", "preflight", "--json"],
         "args": to_argv(spec.train),
         "resources": {"requests": REQUESTS, "limits": LIMITS},
     }
@@ -150,7 +153,15 @@ def run_preflight_pod(
 def rows(result: PodResult, name: str) -> Iterator[Row]:
     """The row of the pod itself, and the rows in its log."""
     found = [row for line in result.lines if (row := _row(line))]
-    if result.trouble:
+    if any(_UNKNOWN in line for line in result.lines):
+        yield Row(
+            POD,
+            "FAIL",
+            "the image's trainer is of an earlier version and has no command `preflight`",
+            "use an image of this version, or the launcher of the image's version",
+            "pod",
+        )
+    elif result.trouble:
         yield Row(POD, "FAIL", result.trouble, "fix this first: the job's pods would fail in the same way", "pod")
     elif not found:
         last = on_one_line(result.lines[-1]) if result.lines else "nothing"
@@ -229,7 +240,7 @@ def _wait(cluster: Cluster, spec: JobSpec, name: str, limit_s: float, clock: Cal
             break
         cluster.sleep(1.0)
     lines = _log(cluster, namespace, name, spec.kind.container) if phase != "Pending" else []
-    if phase == "Succeeded":
+    if phase == "Succeeded" or (phase == "Failed" and _only_found_failures(current, lines)):
         return PodResult("", lines)
     if phase == "Failed":
         return PodResult(_failure(current, name, lines), lines)
@@ -268,9 +279,15 @@ def _event_time(event: Object) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
-def _failure(pod_: Object, name: str, lines: Iterable[str]) -> str:
-    """How a container failed, and its last line."""
-    ended: Object = next(
+def _only_found_failures(pod_: Object, lines: Iterable[str]) -> bool:
+    """Whether the container failed only because a check has failed, which its row says."""
+    failed = any(row.status == "FAIL" for row in map(_row, lines) if row)
+    return failed and _ended(pod_).get("exitCode") == JobFailedError.exit_code
+
+
+def _ended(pod_: Object) -> Object:
+    """How the container ended; empty if it has not."""
+    return next(
         (
             status["state"]["terminated"]
             for status in pod_.get("status", {}).get("containerStatuses") or ()
@@ -278,6 +295,11 @@ def _failure(pod_: Object, name: str, lines: Iterable[str]) -> str:
         ),
         {},
     )
+
+
+def _failure(pod_: Object, name: str, lines: Iterable[str]) -> str:
+    """How a container failed, and its last line."""
+    ended = _ended(pod_)
     reason = pod_.get("status", {}).get("reason") or ended.get("reason") or "Error"
     messages = [line for line in lines if line and _row(line) is None]
     last = f"; its last line: {on_one_line(redacted(messages[-1]))[:300]}" if messages else ""

@@ -48,6 +48,7 @@ FLAGS = [
     "gaudi_mode",
     "parity_check",
     "cache_dir",
+    "preflight",
     "resume",
     "seed",
     "max_steps",

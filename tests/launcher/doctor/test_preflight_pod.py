@@ -24,7 +24,7 @@ def test_preflight_pod_is_the_jobs_pod_but_small_and_without_accelerators():
     body = preflight_pod.pod(job)
     [container] = body["spec"]["containers"]
     theirs = preflight_pod.job_pod(job)["spec"]
-    assert container["command"] == ["python", "-m", "trainer", "probe"]
+    assert container["command"] == ["python", "-m", "trainer", "preflight", "--json"]
     assert container["args"] == to_argv(job.train)
     assert container["resources"] == {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
     assert container["env"] == theirs["containers"][0]["env"]
@@ -107,10 +107,32 @@ def test_check_results_are_read_from_the_preflight_pods_log(cluster, api):
     assert not [path for path in api.state.objects if "doctor" in path]
 
 
+def test_failed_check_is_no_failure_of_the_pod(cluster, api):
+    """The command exits with 3 then, for scripts; its rows say what failed."""
+    lines = [line("output"), line("data", "FAIL"), "error: preflight failed:", "data: f"]
+    pod_ends(api, phase="Failed", exit_code=3, lines=lines)
+    rows = preflight_pod.run_preflight_pod(spec(**IN_API), cluster)
+    assert summary(rows) == {"pod": "OK", "output": "OK", "data": "FAIL"}
+
+
+def test_image_without_the_command_is_named(cluster, api):
+    """Its trainer is older than this launcher."""
+    answer = 'error: unknown command "preflight". Available commands: train, probe.'
+    pod_ends(api, phase="Failed", exit_code=2, lines=[answer])
+    [row] = preflight_pod.run_preflight_pod(spec(**IN_API), cluster)
+    assert row.status == "FAIL"
+    assert "earlier version" in row.found
+    assert "image of this version" in row.fix
+
+
 TROUBLES = {
     "failed": (
         {"phase": "Failed", "exit_code": 2, "lines": ["error: no such command"]},
         ["exit code 2", "no such command"],
+    ),
+    "crash after a failed check": (
+        {"phase": "Failed", "exit_code": 1, "lines": [line("data", "FAIL"), "error: bug"]},
+        ["exit code 1", "bug"],
     ),
     "another image": ({"lines": ["hello"]}, ["ended without results", "hello"]),
     "image": (
@@ -130,7 +152,7 @@ def test_preflight_pod_that_cannot_run_is_explained_and_removed(cluster, api, na
     how, words = TROUBLES[name]
     pod_ends(api, **how)
     seconds = iter(range(0, 10**6, 20))
-    [row] = preflight_pod.run_preflight_pod(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
+    row, *_ = preflight_pod.run_preflight_pod(spec(**IN_API), cluster, clock=lambda: float(next(seconds)))
     assert row.status == "FAIL"
     assert [word for word in words if word not in row.found] == []
     assert api.state.asked("DELETE") == [f"{SPACE}/pods/t1-doctor"]

@@ -21,12 +21,60 @@ def found_for(*flags):
     return outcome_of(lambda: device(config, World()))
 
 
-def test_device_is_the_last_row(capsys, tmp_path):
+@pytest.fixture
+def failing(tmp_path):
+    """Flags of a run whose data set does not exist."""
+    return [
+        "--data",
+        str(tmp_path / "none"),
+        "--output",
+        str(tmp_path),
+        "--name",
+        "r",
+        "--weights",
+        "none",
+        "--device",
+        "cpu",
+    ]
+
+
+def test_device_is_the_last_row_and_a_failed_check_gives_exit_code_3(capsys, failing):
     """Loading torch takes seconds, and the other rows do not wait for it."""
-    argv = ["--data", str(tmp_path / "none"), "--output", str(tmp_path), "--name", "r", "--weights", "none"]
-    assert main(["probe", *argv, "--device", "cpu"]) == 0
+    assert main(["preflight", *failing, "--json"]) == 3
+    out, err = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows[-1] == {
+        "check": "device",
+        "status": "OK",
+        "found": f"torch {torch.__version__} for cpu",
+        "fix": "",
+    }
+    assert "error: preflight failed:\n  data: " in err
+
+
+def test_table_has_a_line_for_each_check_and_its_fix(capsys, failing, tmp_path):
+    (tmp_path / "none").mkdir()
+    assert main(["preflight", *failing]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    data = next(number for number, line in enumerate(lines) if line.startswith("FAIL    data "))
+    assert lines[data + 1].strip() == "fix: check --data: bucket, prefix or directory"
+    assert "skipped labels         needs `data`" in lines
+    assert lines[-1].startswith("OK      device         torch ")
+
+
+def test_launcher_of_an_earlier_version_gets_the_rows_it_reads(capsys, failing):
+    """It calls `probe`, and takes any exit code but 0 for a pod that failed."""
+    assert main(["probe", *failing]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert rows[-1] == {"check": "device", "status": "OK", "found": f"torch {torch.__version__} for cpu", "fix": ""}
+    assert {"check", "status", "found", "fix"} == set(rows[0])
+    assert {row["check"] for row in rows if row["status"] == "FAIL"} == {"data"}
+
+
+def test_help_does_not_show_the_earlier_name(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "preflight" in out
+    assert "probe" not in out
 
 
 def test_image_without_the_vendors_bridge_fails():

@@ -79,6 +79,7 @@ def test_checks_that_depend_on_a_failed_one_are_skipped(config, tmp_path):
         "data": "FAIL",
         "labels": "skipped",
         "images": "skipped",
+        "disk": "skipped",
     }
     assert found["labels"]["found"] == "needs `data`"
 
