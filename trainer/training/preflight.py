@@ -165,18 +165,17 @@ def clock_rows(config: TrainConfig) -> Iterator[Row]:
 def in_words(preflight: Preflight, everyones: Sequence[tuple[str, Row]]) -> list[str]:
     """The result in one line; with a table of all checks where one has a warning. `everyones` are rows with their nodes."""
     rows = [*everyones, *((preflight.node, row) for row in preflight.group_rows)]
-    names = ", ".join(dict.fromkeys(row.check for _, row in rows)) or "nothing to compare"
-    reduced = next((f"; all-reduce of {row.outcome.found}" for _, row in rows if row.check == ALL_REDUCE), "")
-    many = f"{len(preflight.nodes)} nodes" if len(preflight.nodes) > 1 else "node"
-    line = f"preflight of the {many} in {preflight.seconds:.1f} s: "
+    where = f"{len(preflight.nodes)} nodes" if len(preflight.nodes) > 1 else f"node `{preflight.nodes[0]}`"
+    line = f"preflight of {where} in {preflight.seconds:.1f} s"
     if all(row.outcome.status in {"OK", "skipped"} for _, row in rows):
-        return [f"{line}{names}: OK{reduced}"]
+        found = {row.check: f" ({row.outcome.found})" if row.check == ALL_REDUCE else "" for _, row in rows}
+        return [f"{line}: {', '.join(f'{check}{detail}' for check, detail in found.items())}: OK"]
     several = len({node for node, _ in everyones}) > 1
     shown = dict.fromkeys(
         Row(f"{row.check} on {node}" if several and (node, row) in everyones else row.check, row.outcome)
         for node, row in rows
     )
-    return [f"{line}see the warnings", *as_table(list(shown))]
+    return [f"{line}, with warnings:", *as_table(list(shown))]
 
 
 def _known(config: TrainConfig) -> list[str]:
