@@ -69,14 +69,16 @@ def device(config: TrainConfig, world: World) -> Outcome:
 
     Raises: KnownError.
     """
+    from trainer.devices import in_mode  # noqa: PLC0415 - loads torch, which takes seconds; the other checks do not wait for it
+
     found = _found(config)
     reason = found.unsupported()
     if reason is not None:
         return Outcome(
             "FAIL", f"this image cannot train on {found.name}: {reason}", "use the image that is built for it"
         )
-    mode = found.choose_mode(config.gaudi_mode)
-    software = f"{found.software()} for {found.name}{f' in the mode {mode}' if mode else ''}"
+    mode = found.choose_mode(config.gaudi_mode, config.compile)
+    software = f"{found.software()} for {in_mode(found, mode)}"
     reason = found.missing()
     if reason is not None:
         return Outcome("skipped", f"{software}; {reason}, so no card was compared with it")
@@ -89,7 +91,7 @@ def device(config: TrainConfig, world: World) -> Outcome:
 
 
 def _found(config: TrainConfig) -> "Device":
-    from trainer import devices  # noqa: PLC0415 - loads torch, which takes seconds; the other checks do not wait for it
+    from trainer import devices  # noqa: PLC0415 - as above
 
     return devices.find("auto") if config.device == "auto" else devices.load(config.device)
 
