@@ -63,7 +63,7 @@ def run(name: str, local_rank: int, local_size: int, *, limit_s: float = LIMIT_S
         return _passed(found, time.monotonic() - started_s)
     raise JobFailedError(
         f"the trial of {name} {_how(code, limit_s)}{f': {on_one_line(lines[-1])[:300]}' if lines else ''}",
-        hint="this device, its driver or its node is defective, or another process holds it",
+        hint="keep jobs off the node until its device, its driver, or what else holds the device is seen to",
     )
 
 

@@ -65,7 +65,7 @@ class Preflight:
         if failed is not None:
             raise JobFailedError(
                 f"preflight failed on node `{self.node}`: {failed.check}: {failed.outcome.found}",
-                hint=f"{failed.outcome.fix}; --preflight off starts without these checks",
+                hint="; ".join(filter(None, [failed.outcome.fix, "--preflight off starts without these checks"])),
             )
 
 
