@@ -77,7 +77,7 @@ def device(config: TrainConfig, world: World) -> Outcome:
         return Outcome(
             "FAIL", f"this image cannot train on {found.name}: {reason}", "use the image that is built for it"
         )
-    mode = found.choose_mode(config.gaudi_mode, config.compile)
+    mode = found.choose_mode(config.gaudi_mode, config.compile_choice)
     software = f"{found.software()} for {in_mode(found, mode)}"
     reason = found.missing()
     if reason is not None:

@@ -28,6 +28,7 @@ from trainer.runtime.watchdog import COMPILING
 from trainer.training.setup import Run
 from trainer.training.state import Training, optimizer_of
 from trainer.training.step import add_gradients, set_rate, update
+from trainer.training.step_inputs import EpochInputs, StepInputs
 
 LIMITS: Final[Mapping[str, float]] = {"loss": 0.02, "gradient norm": 0.05, "cosine of the gradients": 0.1}
 """Largest difference from the CPU, as a share of the CPU's value. Measured with bf16 on the CPU: docs/decisions/0032.
@@ -155,7 +156,7 @@ def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]
     for (epoch, _), batch in zip(batches, loaded, strict=True):
         run.watchdog.heartbeat(f"parity check, step {ours.step + 1}", timeout_scale=COMPILING)
         host = Batch(batch.samples_N, batch.x_N1SS.cpu())
-        loss = add_gradients(run, ours, batch, epoch)
+        loss = add_gradients(run, ours, batch.x_N1SS, _inputs(run, ours, batch.samples_N, epoch))
         reference_loss = _add_gradients_in_pieces(reference, theirs, host, epoch, advance)
         reference_norm = clip_grad_norm_(theirs.network.parameters(), math.inf)
         cosine = _handed_over(ours, theirs)
@@ -167,7 +168,15 @@ def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]
 def _on_cpu(run: Run) -> Run:
     on = torch.device("cpu")
     weights = None if run.label_weights is None else run.label_weights.to(on)
-    return replace(run, device=cpu, on=on, precision="fp32", labels_NK=run.labels_NK.cpu(), label_weights=weights)
+    return replace(
+        run,
+        device=cpu,
+        on=on,
+        precision="fp32",
+        memory_format=cpu.memory_format,
+        labels_NK=run.labels_NK.cpu(),
+        label_weights=weights,
+    )
 
 
 def _handed_over(ours: Training, theirs: Training) -> float:
@@ -216,7 +225,7 @@ def _weights(run: Run) -> nn.Module:
 
 def _copy(run: Run, training: Training, network: nn.Module, epoch: int) -> Training:
     """A training of this network on the device of `run`, in eval mode, with gradients of what this epoch trains."""
-    network = copy.deepcopy(network).to(run.on).to(memory_format=run.device.memory_format).eval()
+    network = copy.deepcopy(network).to(run.on).to(memory_format=run.memory_format).eval()
     (architectures.freeze if run.config.freezes(epoch) else architectures.unfreeze)(network)
     return replace(training, network=network, parallel=network, optimizer=optimizer_of(run, network))
 
@@ -238,11 +247,14 @@ def _add_gradients_in_pieces(run: Run, training: Training, batch: Batch, epoch: 
     for rows in np.array_split(np.arange(images), -(-images // PIECE)):
         run.watchdog.heartbeat(f"parity check, step {training.step + 1} on the CPU", timeout_scale=COMPILING)
         part = replace(run, loss=_weighted(run.loss, len(rows) / images))
-        total += add_gradients(
-            part, training, Batch(batch.samples_N[rows], batch.x_N1SS[torch.from_numpy(rows)]), epoch
-        )
+        inputs = _inputs(part, training, batch.samples_N[rows], epoch)
+        total += add_gradients(part, training, batch.x_N1SS[torch.from_numpy(rows)], inputs)
         advance(len(rows), "images on the CPU")
     return total
+
+
+def _inputs(run: Run, training: Training, samples_N: Rows, epoch: int) -> StepInputs:
+    return EpochInputs([samples_N], epoch, training.feed.draws, run.on).of(0)
 
 
 def _weighted(loss: Loss, share: float) -> Loss:

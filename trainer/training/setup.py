@@ -48,6 +48,7 @@ from trainer.storage.cache_folder import cache_folder
 from trainer.training import preflight
 from trainer.training.claim import Prefix, claim_run
 from trainer.training.label_weights import LabelWeights, label_weights
+from trainer.training.memory_format import FORMATS, format_to_use
 from trainer.training.preflight import Preflight
 from trainer.training.run_data import Images, Labels, cache_of, prepare_images, read_run_labels
 
@@ -69,6 +70,8 @@ class Run:
     mode: Mode
     """Mode of the device."""
     precision: Arithmetic
+    memory_format: torch.memory_format
+    """Of the network and its input; of a run that resumes, the one it began with."""
     reporter: Reporter
     source: Source
     """Labels of the data set, and their location."""
@@ -168,11 +171,13 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
         )
         is_new = prefix.newest is None and world.is_rank0
         weights = workers.group.all_or_raise(lambda: _first_weights(config, labels, reporter) if is_new else None)
+        memory_format = workers.group.on_rank0(lambda: _memory_format(prefix, workers.device))
         images = prepare_images(config, labels, workers.group, reporter, workers.watchdog)
         facts = {
             "world_size": world.size,
             "device": workers.device.name,
             workers.device.mode_fact: workers.mode,
+            "memory_format": memory_format,
             "layout": labels.source.layout,
             "images": len(labels.source.table),
             **labels.facts,
@@ -185,7 +190,14 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
         )
         preflight.note_nodes(workers.preflight, workers.group, prefix.storage)
         yield _assembled(
-            config, reporter, workers=workers, labels=labels, images=images, prefix=prefix, weights=weights
+            config,
+            reporter,
+            workers=workers,
+            labels=labels,
+            images=images,
+            prefix=prefix,
+            weights=weights,
+            memory_format=FORMATS[memory_format],
         )
 
 
@@ -226,6 +238,7 @@ def _assembled(
     images: Images,
     prefix: Prefix,
     weights: StateDict | None,
+    memory_format: torch.memory_format,
 ) -> Run:
     device, table = workers.device, labels.source.table
     loader, stop = Loader(images.pack, device, workers.batch), Stop()
@@ -236,6 +249,7 @@ def _assembled(
         on=workers.on,
         mode=workers.mode,
         precision=workers.precision,
+        memory_format=memory_format,
         reporter=reporter,
         source=labels.source,
         rows=images.rows,
@@ -243,7 +257,7 @@ def _assembled(
         loader=loader,
         evaluator=DistributedPredictor(
             loader=loader,
-            view=partial(centre_view, crop_px=config.crop_px, memory_format=device.memory_format),
+            view=partial(centre_view, crop_px=config.crop_px, memory_format=memory_format),
             device=device,
             group=workers.group,
             precision=workers.precision,
@@ -268,6 +282,16 @@ def _assembled(
         watchdog=workers.watchdog,
         positive_class=labels.identity.get("positive_class"),
     )
+
+
+def why_not_compiled(run: Run) -> str | None:
+    """Why `--compile auto` does not compile on a device that gains by it; None where it does, or gains nothing."""
+    config = run.config
+    if config.compile != "auto" or run.mode == "compile":
+        return None
+    if config.activation_memory == "low" and run.device.choose_mode(config.gaudi_mode, "auto") == "compile":
+        return "what `--activation-memory low` computes again is not compiled"
+    return run.device.cannot_compile()
 
 
 @contextmanager
@@ -317,7 +341,12 @@ def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
 def _device(config: TrainConfig) -> tuple[Device, Mode]:
     """The device and its mode."""
     device = devices.find(config.device)
-    return device, device.choose_mode(config.gaudi_mode, config.compile)
+    return device, device.choose_mode(config.gaudi_mode, config.compile_choice)
+
+
+def _memory_format(prefix: Prefix, device: Device) -> str:
+    """Name of the memory format that this start trains in."""
+    return format_to_use(None if prefix.newest is None else run_record(prefix.storage), device)
 
 
 def _once_per_node(world: World, act: Callable[[], T]) -> T:
