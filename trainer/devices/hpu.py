@@ -272,10 +272,10 @@ def host_shortage() -> str | None:
     return "no huge pages of 2 MiB are free on the node" if pages == 0 else None
 
 
-def _free_huge_pages(meminfo: Path = _MEMINFO) -> int | None:
+def _free_huge_pages() -> int | None:
     """Free huge pages of the default size; None where the system does not report them. Source: proc_meminfo(5)."""
     with suppress(OSError, ValueError):
-        for line in meminfo.read_text(encoding="ascii").splitlines():
+        for line in _MEMINFO.read_text(encoding="ascii").splitlines():
             key, _, value = line.partition(":")
             if key == "HugePages_Free":
                 return int(value)

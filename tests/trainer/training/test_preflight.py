@@ -1,12 +1,14 @@
 """The preflight of a run: on which nodes and when, what stops it, and what it says."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from trainer.config import from_argv
 from trainer.devices import cpu
-from trainer.errors import InputError, JobFailedError
+from trainer.errors import InputError, JobFailedError, RemoteError
 from trainer.layout import POD_NODE
 from trainer.runs import known_nodes, node_checks
 from trainer.runs.checks import Outcome, Row
@@ -15,7 +17,7 @@ from trainer.runtime.device_trial import Trial
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.world import World
 from trainer.storage import LocalStorage
-from trainer.training.preflight import Preflight, check_workers, in_words, node_rows
+from trainer.training.preflight import Preflight, check_workers, clock_rows, in_words, node_rows
 
 
 @pytest.fixture
@@ -170,6 +172,24 @@ def test_shared_memory_counts_between_cards_of_a_node_only(monkeypatch):
     assert list(node_rows(cpu, World(size=2, local_size=1))) == []
     [row] = node_rows(cpu, World(size=2, local_size=2))
     assert (row.check, row.outcome.status) == ("shared memory", "FAIL")
+
+
+@pytest.mark.parametrize(("status", "shown"), [("OK", "OK"), ("WARN", "WARN"), ("FAIL", "WARN")])
+def test_clock_against_the_s3_server_only_warns(monkeypatch, status, shown):
+    """The run's own requests fail where it is too wrong, and a check of a bucket that is down is left to them."""
+    config = from_argv(
+        ["--data", "/d", "--output", "s3://b/p", "--name", "r", "--cache-dir", "/c", "--preset", "smoke"]
+    )
+    monkeypatch.setattr("trainer.training.preflight.clock", lambda _: Outcome(status, "61 s ahead", "NTP"))
+    [row] = clock_rows(config)
+    assert (row.check, row.outcome.status) == ("clock", shown)
+
+    def down(_):
+        raise RemoteError("no response")
+
+    monkeypatch.setattr("trainer.training.preflight.clock", down)
+    assert list(clock_rows(config)) == []
+    assert list(clock_rows(replace(config, output="/o"))) == []
 
 
 def test_missing_huge_pages_only_warn(monkeypatch):
