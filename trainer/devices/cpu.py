@@ -17,6 +17,7 @@ from trainer.runtime.cores import threads_per_worker
 
 name = "cpu"
 backend = "gloo"
+is_accelerator = False
 memory_format = torch.channels_last
 unrecorded_memory_format = torch.contiguous_format
 mode_fact = "mode"
@@ -198,3 +199,12 @@ def hardware() -> str:
     """Number of CPU threads of this process."""
     threads = torch.get_num_threads()
     return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def software() -> str:
+    """Version of torch."""
+    return f"torch {torch.__version__}"
+
+
+def host_shortage() -> None:
+    """None: nothing is needed."""
