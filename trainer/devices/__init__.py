@@ -29,6 +29,8 @@ class Device(Protocol):
     """Memory format with the fastest convolutions."""
     mode_fact: str
     """Name of the mode in run.json."""
+    unrecorded_memory_format: torch.memory_format
+    """Memory format on this device of runs whose record names none: they began with an earlier version."""
 
     def unsupported(self) -> str | None:
         """Why the installed software has no support for the device, None when it has. Does not acquire a device.

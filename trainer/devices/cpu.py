@@ -14,8 +14,9 @@ from trainer.errors import InputError, on_one_line
 
 name = "cpu"
 backend = "gloo"
-memory_format = torch.contiguous_format
 mode_fact = "mode"
+memory_format = torch.channels_last
+unrecorded_memory_format = torch.contiguous_format
 
 CPUINFO: Final = Path("/proc/cpuinfo")
 

@@ -14,8 +14,8 @@ from trainer.errors import InputError
 
 name = "cuda"
 backend = "nccl"
-memory_format = torch.channels_last
 mode_fact = "mode"
+memory_format = unrecorded_memory_format = torch.channels_last
 
 Capability = tuple[int, int]
 """Compute capability of a GPU: major, minor."""

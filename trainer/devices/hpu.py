@@ -23,8 +23,8 @@ from trainer.errors import InputError, on_one_line
 
 name = "hpu"
 backend = "hccl"
-memory_format = torch.contiguous_format
 mode_fact = "gaudi_mode"
+memory_format = unrecorded_memory_format = torch.contiguous_format
 
 _FIRST_BUCKET_BYTES = 230 * 1024 * 1024
 """One all-reduce covers the whole model. Source: HabanaAI/Model-References, torchvision sample."""

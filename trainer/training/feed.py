@@ -93,7 +93,7 @@ def _augmented(run: Run, batch: Batch, epoch: int) -> Tensor:
         flip=config.flip,
         rotate=config.rotate,
     )
-    return view_NCHW.contiguous(memory_format=run.device.memory_format)
+    return view_NCHW.contiguous(memory_format=run.memory_format)
 
 
 def _features(batch: Batch, _epoch: int) -> Tensor:
