@@ -82,6 +82,14 @@ class Device(Protocol):
         """Context of the forward pass."""
         ...
 
+    def passes_at_once(self, cores: int) -> int:
+        """Forward passes to run at the same time, each in a thread of its own, on so many cores; 1 where one fills the device."""
+        ...
+
+    def inference_batch(self, crop_px: int) -> int:
+        """Images of this side per batch, where nothing is trained and the user chooses none."""
+        ...
+
     def flush(self) -> None:
         """Run queued operations, where the device queues them."""
         ...

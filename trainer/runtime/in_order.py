@@ -9,9 +9,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(
-    pool: Executor, act: Callable[[Item], Result], items: Iterable[Item], most_ahead: int
-) -> Iterator[Result]:
+def in_order(pool: Executor, act: Callable[[Item], Result], items: Iterable[Item], most_ahead: int) -> Iterator[Result]:
     """`act` of each item, in the pool, in the order of the items; at most `most_ahead` items are in work or wait for their use.
 
     `items` is read in the calling thread. When the caller stops early, no further item is begun.
