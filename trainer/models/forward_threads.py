@@ -96,7 +96,8 @@ def forward_threads(device: Device, mode: Mode) -> Iterator[ForwardThreads]:
         yield ForwardThreads(pool, threads, side_by_side)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
+        if side_by_side:
+            torch.set_num_threads(before)
 
 
 def _chunks(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
