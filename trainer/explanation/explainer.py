@@ -48,6 +48,8 @@ class Explained:
     """Calibrated if the model has a calibration."""
     maps: Mapping[int, NDArray[np.float32]]
     """By index of the finding."""
+    precision: Arithmetic
+    """Of the network up to its last feature maps."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class Explainer:
         for one, logits_K, maps_Mhw in zip(images, activation.logits_NK, activation.maps_NMhw, strict=True):
             place = placement(*one.gray.size, self.trained.geometry, self.trained.crop_px)
             probability_K = self._probability(logits_K[None])[0]
-            yield Explained(one.file, one.gray, place, probability_K, dict(zip(findings, maps_Mhw, strict=True)))
+            maps = dict(zip(findings, maps_Mhw, strict=True))
+            yield Explained(one.file, one.gray, place, probability_K, maps, self.precision)
 
     def maps(self, network: nn.Module, views: Sequence[Tensor], findings: Sequence[int]) -> NDArray[np.float32]:
         """Maps [N, M, h, w] of these views by such a network, on any device."""

@@ -20,6 +20,7 @@ from PIL import Image
 
 from trainer.data.decode import is_turned, turned_note
 from trainer.data.image_files import ImageFile
+from trainer.devices import Arithmetic
 from trainer.explanation.boxes import find_boxes_on_image
 from trainer.explanation.decision import decision
 from trainer.explanation.explainer import Explained, Explainer, Unusable
@@ -66,6 +67,8 @@ class Line(TypedDict):
     boxes: list[MapBox]
     overlay: str | None
     """Name of the picture in OUT."""
+    precision: Arithmetic
+    """Of the network up to its last feature maps."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,7 @@ class MapWriter:
             cells=list(map_hw.shape),
             boxes=[_as_line(*one) for one in zip(boxes.boxes_F4.tolist(), boxes.scores_F.tolist(), strict=True)],
             overlay=picture,
+            precision=seen.precision,
         )
 
     def add(self, lines: Iterable[Line]) -> None:
