@@ -13,6 +13,7 @@ from trainer import devices
 from trainer.__main__ import main
 from trainer.data.image_files import ImageFile, image_files
 from trainer.data.labels import FINDINGS
+from trainer.data.packs.records import to_square
 from trainer.explanation.cam import activate
 from trainer.explanation.explain import CHECKED_IMAGES
 from trainer.explanation.explainer import open_explainer
@@ -82,7 +83,9 @@ def test_explain_writes_an_overlay_and_a_line_for_the_most_probable_finding(expl
     trained = load_model(str(model))
     for line, name in zip(lines, ["00000001_000.png", "00000002_000.png", "more/00000003_000.png"], strict=True):
         assert line["image"] == str(images / name)
-        view = open_explainer(trained, devices.find("cpu"), batch=1).view([Image.open(images / name)])
+        with Image.open(images / name) as image:
+            square = np.asarray(to_square(image, trained.geometry))
+        view = open_explainer(trained, devices.find("cpu"), batch=1).view([square])
         logits = trained.network(view).detach().numpy()[0]
         assert line["finding"] == FINDINGS[int(logits.argmax())]
         assert line["probability"] == pytest.approx(1 / (1 + math.exp(-logits.max())), abs=1e-5)
@@ -319,6 +322,8 @@ def test_boxes_of_unreadable_images_are_not_counted(explain, images, tmp_path):
 def test_maps_do_not_depend_on_dropout(tmp_path, images):
     """The hidden head drops half of its features in training; a map must not be drawn by lot."""
     trained = load_model(str(_save(tmp_path / "m.safetensors", head="hidden")))
-    view = open_explainer(trained, devices.find("cpu"), batch=2).view([Image.open(images / "00000001_000.png")])
+    with Image.open(images / "00000001_000.png") as image:
+        square = np.asarray(to_square(image, trained.geometry))
+    view = open_explainer(trained, devices.find("cpu"), batch=2).view([square])
     first, second = (activate(trained.network.train(), view, [0]).maps_NMhw for _ in range(2))
     np.testing.assert_array_equal(first, second)
