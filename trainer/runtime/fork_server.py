@@ -102,6 +102,7 @@ def _serve(listener: socket.socket, parent: int, modules: Sequence[str]) -> NoRe
     """Import, then fork a worker for each request until the parent's block ends."""
     try:
         os.setsid()  # Ctrl-C is the parent's to handle
+        _name_process("fork-server")
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
         with uncollected():
@@ -221,6 +222,7 @@ def _become(argv: Sequence[str], environment: Mapping[str, str], descriptors: Se
         os.environ.clear()
         os.environ.update(environment)
         os.environ[parent_watch.PARENT] = str(os.getppid())  # the server is this worker's parent
+        _name_process(f"worker-{environment.get('RANK', '')}")
         code = _run(list(argv))
         sys.stdout.flush()
         sys.stderr.flush()
@@ -238,6 +240,12 @@ def _take(descriptors: Sequence[int]) -> None:
         os.close(descriptor)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
     sys.stdout, sys.stderr = _unbuffered(1, sys.stdout), _unbuffered(2, sys.stderr)
+
+
+def _name_process(name: str) -> None:
+    """As `ps -o comm` shows it: the command line is the entrypoint's in all of its forks."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name, encoding="ascii")
 
 
 def _unbuffered(descriptor: int, before: TextIO) -> TextIO:
