@@ -67,7 +67,8 @@ class Job:
         self.process = subprocess.Popen(
             [sys.executable, *entrypoint, *map(str, train)],
             cwd=tree,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"},  # as the launcher's pods
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

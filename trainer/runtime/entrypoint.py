@@ -80,6 +80,9 @@ PRELOADED: Final = ("trainer.commands.train",)
 """What the fork server imports beside torchrun: all that a worker loads up to its first step, which a test compares."""
 
 _PROGRAM: Final = {("-m", "trainer"), ("--module", "trainer")}
+_OWN_STORE: Final = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+"""Workers that are started again then never read the addresses of those that are gone (docs/decisions/0006)."""
+
 _AUTOLOAD: Final = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 """Source: torch's documentation, since 2.5."""
 
@@ -121,6 +124,7 @@ def main(argv: list[str], message: Path = TERMINATION_MESSAGE) -> int:
 
 def _run(argv: list[str], message: Path | None) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault(_OWN_STORE, "1")
     os.environ.setdefault(JOB, uuid.uuid4().hex)
     os.environ[parent_watch.PARENT] = str(os.getpid())
     forks = _prepare_to_fork(argv)
