@@ -26,16 +26,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-ROOT: Final = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests/e2e"), str(ROOT / "benchmarks")]  # jobs on a cluster are those of its tests
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests/e2e"))  # jobs on a cluster are those of its tests
 
-from prepare import children, pss_kib  # noqa: E402
+from earlier_code import trees
+from prepare import children, pss_kib
 
-from trainer.data.synthetic import write_phantoms  # noqa: E402
+from trainer.data.synthetic import write_phantoms
 
 RECIPE: Final = "--preset smoke --model densenet_tiny --pack-side 36 --crop-px 32 --batch-size 2 --device cpu --epochs 1000 --no-report"
 FIRST_STEP: Final = "training 1/"
@@ -133,33 +134,15 @@ def local_round(tree: Path, data: Path, root: Path) -> Measured:
     }
 
 
-@contextmanager
-def code_of(ref: str | None, folder: Path) -> Iterator[Path | None]:
-    """A folder with the code of a commit for the block; None without one."""
-    if ref is None:
-        yield None
-        return
-    tree = folder / "before"
-    git = ["git", "-C", str(ROOT), "worktree"]
-    subprocess.run([*git, "add", "--quiet", "--detach", str(tree), ref], check=True)
-    try:
-        yield tree
-    finally:
-        subprocess.run([*git, "remove", "--force", str(tree)], check=True)
-
-
 def local(asked: argparse.Namespace) -> None:
     """Both codes in turns, after one uncounted start of each, which decodes the images."""
-    with TemporaryDirectory() as folder, code_of(asked.before, Path(folder)) as before:
+    with TemporaryDirectory() as folder, trees(asked.before, Path(folder)) as codes:
         root = Path(folder)
         write_phantoms(root / "data", images=90, side=48)
-        trees = {"before": before, "now": ROOT} if before else {"now": ROOT}
-        for tree in trees.values():
-            local_round(tree, root / "data", root)
-        print_rounds(
-            {name: lambda tree=tree: local_round(tree, root / "data", root) for name, tree in trees.items()},
-            asked.rounds,
-        )
+        ways = {name: partial(local_round, tree, root / "data", root) for name, tree in codes.items()}
+        for way in ways.values():
+            way()
+        print_rounds(ways, asked.rounds)
 
 
 def print_rounds(ways: dict[str, Callable[[], Measured]], rounds: int) -> None:
@@ -255,10 +238,8 @@ def cluster(asked: argparse.Namespace) -> None:
     """Both images in turns."""
     images = {"before": asked.before_image} if asked.before_image else {}
     with TemporaryDirectory() as folder, cluster_jobs(Path(folder)) as (site, bucket):
-        ways = images | {"now": asked.image}
-        print_rounds(
-            {name: lambda image=image: cluster_round(site, bucket, image) for name, image in ways.items()}, asked.rounds
-        )
+        named = (images | {"now": asked.image}).items()
+        print_rounds({name: partial(cluster_round, site, bucket, image) for name, image in named}, asked.rounds)
 
 
 def main() -> None:

@@ -45,13 +45,7 @@ def fork_server(folder: Path, modules: Sequence[str]) -> Iterator[None]:
     Call it while this process has no other threads. At the end of the block, the server kills its workers.
     """
     parent, block = os.pipe()
-    with _listening(folder) as listener:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        server = _forked()
-        if server == 0:
-            os.close(block)
-            _serve(listener, parent, modules)
+    server = _started(folder, modules, parent, block)
     os.close(parent)
     try:
         yield
@@ -66,10 +60,17 @@ def command(folder: Path, argv: Sequence[str]) -> list[str]:
     return [sys.executable, "-IS", worker_proxy.__file__, str(folder), *argv]
 
 
-def _forked() -> int | None:
-    """As os.fork; None where no process can be made: then each proxy runs its program itself."""
+def _started(folder: Path, modules: Sequence[str], parent: int, block: int) -> int | None:
+    """The server's process ID; None where no process or no socket can be made: then each proxy runs its program itself."""
     try:
-        return os.fork()
+        with _listening(folder) as listener:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            server = os.fork()
+            if server == 0:
+                os.close(block)
+                _serve(listener, parent, modules)
+            return server
     except OSError:
         return None
 

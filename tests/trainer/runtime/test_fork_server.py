@@ -166,6 +166,13 @@ def test_proxy_without_a_server_runs_the_program_itself(tmp_path):
     assert out == f"{tmp_path} 1\n"
 
 
+def test_folder_that_takes_no_socket_leaves_the_program_to_the_proxy(tmp_path):
+    """As a mount of a bucket."""
+    with fork_server.fork_server(tmp_path / "none", []):
+        command = fork_server.command(tmp_path / "none", ["-c", "print(1)"])
+        assert subprocess.check_output(command, text=True) == "1\n"
+
+
 def test_proxy_loads_little():
     """It is started for each worker, and stays."""
     code = f"import runpy, sys; runpy.run_path({worker_proxy.__file__!r}); print(len(sys.modules))"
