@@ -4,7 +4,7 @@ The server in FOLDER forks a process that has this one's environment, directory 
 there (`fork_server`). This process passes signals on to it, and ends with its exit code or signal; if it is killed, the server
 kills the worker. Without a server it becomes `python ARGUMENTS` itself.
 
-Runs without site-packages and imports little, to start in some 10 ms: hence no other module of this package.
+Runs without site-packages and imports little, to start in some 20 ms: hence no other module of this package.
 """
 
 import json
