@@ -1,0 +1,245 @@
+"""Benchmarks that need hardware we do not have here run to their end on a small network; what they compute is right.
+
+Times are not asserted.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from trainer.models import architectures
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "benchmarks"))  # at the end: benchmarks/launcher.py must not hide the package
+
+import gpu  # noqa: E402
+import gpu_row  # noqa: E402
+import roofline  # noqa: E402
+import scaling  # noqa: E402
+
+COUNTED = {
+    nn.Conv2d: "conv",
+    nn.BatchNorm2d: "norm",
+    nn.MaxPool2d: "max pool",
+    nn.AvgPool2d: "pool",
+    nn.Linear: "linear",
+}
+
+
+def seen_by_hooks(model, px):
+    """Kind, values read and values written of each layer that a forward pass of one image calls."""
+    with torch.device("meta"):
+        network, seen = architectures.build(model, "linear", 14).eval(), []
+        for module in network.modules():
+            if type(module) in COUNTED:
+                module.register_forward_hook(
+                    lambda module, inputs, out: seen.append((COUNTED[type(module)], inputs[0].numel(), out.numel()))
+                )
+        network(torch.empty(1, 3, px, px))
+    return seen
+
+
+@pytest.mark.parametrize(("model", "px"), [("densenet121", 224), ("densenet121", 320), ("densenet_tiny", 32)])
+def test_layers_counted_by_hand_are_those_that_the_network_calls(model, px):
+    counted = [
+        (each.kind.removeprefix("concat "), each.read, each.written)
+        for each in roofline.layers(roofline.SHAPES[model], px)
+    ]
+    is_global_pool = [
+        each[0] == "pool" and after[0] == "linear" for each, after in zip(counted, [*counted[1:], ("",)], strict=True)
+    ]
+    assert sum(is_global_pool) == 1  # a function, which hooks do not see
+    assert [each for each, is_hidden in zip(counted, is_global_pool, strict=True) if not is_hidden] == seen_by_hooks(
+        model, px
+    )
+
+
+def test_bytes_of_an_image_follow_from_the_passes_over_the_layers():
+    """The tables of the module, once more, from the sums over the layers that hooks see."""
+    seen, shape = seen_by_hooks("densenet121", 224), roofline.DenseShape()
+    sums = {
+        kind: [sum(each[which] for each in seen if each[0] == kind) for which in (1, 2)]
+        for kind in set(COUNTED.values())
+    }
+    sums["pool"] = [sums["pool"][0] + 1024 * 49, sums["pool"][1] + 1024]  # the global one
+    concatenated = (
+        sum(each[1] for each in seen if each[0] == "norm")
+        - 64 * 112**2
+        - sum(
+            read
+            for (kind, read, _), (before, *_) in zip(seen[1:], seen, strict=False)
+            if kind == "norm" and before == "conv" and read != 64 * 112**2
+        )
+    )
+    forward = sum(map(sum, sums.values())) + sums["norm"][0]
+    backward = 2 * sum(sums["conv"]) + 2 * sum(sums["linear"]) + sum(sums["pool"]) + sum(sums["max pool"])
+    backward += 3 * sums["norm"][0] + 2 * sums["norm"][1] + concatenated - 3 * 224**2
+    positions = 2 * sums["max pool"][1]
+    assert roofline.image_bytes(shape, 224, value_bytes=4, training=True) == 4 * (forward + backward) + positions
+    assert roofline.image_bytes(shape, 224, value_bytes=2, training=False) == 2 * (forward - sums["norm"][0])
+
+
+def test_bound_counts_the_optimiser_once_a_step():
+    """As if no image moved a byte, a larger batch would share what Adam moves."""
+    shape = roofline.SHAPES["densenet_tiny"]
+    rates = [
+        roofline.bound_images_per_s(
+            shape, 32, batch=batch, parameters=10**9, value_bytes=2, training=True, bytes_per_s=28e9
+        )
+        for batch in (1, 4)
+    ]
+    assert rates == pytest.approx([1, 4], rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """Exit code, folder and printed text of a whole run on a small network, in this process."""
+    folder, lines = tmp_path_factory.mktemp("gpu"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.print", lambda *words, **_: lines.append(" ".join(words)))
+        argv = ["--all", "--tiny", "--device", "cpu", "--compile", "off", "--to", str(folder)]
+        code = gpu.main(argv, measure=gpu.in_this_process)
+    return code, folder, "\n".join(lines)
+
+
+def test_every_row_is_measured_printed_and_kept(small_run):
+    code, folder, printed = small_run
+    rows = [json.loads(line) for line in (folder / "gpu.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert code == 0
+    assert [(each["what"], each["batch"]) for each in rows] == [
+        ("memory", 0),
+        ("bar, eager", 4),
+        ("ours, eager", 4),
+        ("amp", 4),
+        ("fp32", 4),
+        ("bar, eager", 2),
+        ("ours, eager", 2),
+        ("inference, eager", 2),
+        ("fp32", 2),
+        ("amp", 2),
+    ]
+    assert all(len(each["seconds"]) == 2 and min(each["seconds"]) > 0 for each in rows[1:])
+    assert all(len(each["to_bar"]) == 2 for each in rows if each["what"].startswith("ours"))
+    table = (folder / "gpu.md").read_text(encoding="utf-8")
+    for line in printed.splitlines():
+        assert line in table or line == ""
+
+
+def test_table_names_what_was_not_compiled_the_bound_and_the_aim(small_run):
+    _, folder, _ = small_run
+    table = (folder / "gpu.md").read_text(encoding="utf-8")
+    assert "not compiled: --compile off" in table
+    assert "GB/s in a copy, so at most" in table
+    assert "Aim: ours at least 0.97 of the bar; 0." in table or "Aim: ours at least 0.97 of the bar; 1." in table
+
+
+SIZES = gpu_row.Sizes(
+    device="cpu", compile="off", model="densenet_tiny", px=32, images=16, rounds=2, copied_bytes=2**20
+)
+
+
+def measure_with(**ends):
+    """A measurement that ends for these kinds of rows as given, without measuring."""
+
+    def measure(row, sizes, data, limit_s):
+        problem = ends.get(row.kind)
+        if problem is not None:
+            raise problem
+        yield gpu_row.Result(row.kind, row.batch, seconds=(0.5,), precision="bf16", bytes_per_s=1e9)
+
+    return measure
+
+
+def test_row_without_memory_is_a_row_and_the_next_one_runs(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(
+        gpu, "measured", measure_with(amp=torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"))
+    )
+    monkeypatch.setattr(
+        gpu, "measured", lambda row, *_: measure_with(amp=torch.OutOfMemoryError("CUDA out of memory"))(row, *_, 0)
+    )
+    report = gpu.Report(SIZES, None)
+    gpu.run_all(
+        [gpu_row.Row("amp", 4), gpu_row.Row("fp32", 4)], report, tmp_path, minutes=9, measure=gpu.in_this_process
+    )
+    assert [(each.what, each.remark) for each in report.results] == [("amp", "out of memory"), ("fp32", "")]
+    assert "| 4 | amp |  |  |  |  |  |  | out of memory |" in capsys.readouterr().out
+
+
+def test_other_failures_are_not_taken_for_a_want_of_memory(monkeypatch):
+    monkeypatch.setattr(gpu, "measured", lambda row, *_: measure_with(amp=RuntimeError("no kernel image"))(row, *_, 0))
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        list(gpu.in_this_process(gpu_row.Row("amp", 4), SIZES, ROOT, 0.0))
+
+
+def test_rows_for_which_no_time_is_left_are_named(tmp_path, capsys):
+    report = gpu.Report(SIZES, tmp_path)
+    gpu.run_all(gpu.rows_of([256, 64], [1]), report, tmp_path, minutes=0.1, measure=measure_with())
+    assert {each.remark for each in report.results} == {"left out: 6 s of 0.1 minutes are left"}
+    assert len(report.results) == len(gpu.rows_of([256, 64], [1]))
+    assert "Aim: ours at least 0.97 of the bar; not measured." in (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("script", "limit_s", "found"),
+    [
+        (
+            'import sys; print(\'noise\'); print(sys.argv[2][:0] + \'{"what": "fp32", "batch": 4}\'); sys.exit(9)',
+            60,
+            ["", "failed with exit code 9, see above"],
+        ),
+        (
+            'import time; print(\'{"what": "bar", "batch": 4}\', flush=True); time.sleep(60)',
+            0.5,
+            ["", "cut off after 0 s"],
+        ),
+    ],
+    ids=["failed", "too slow"],
+)
+def test_process_that_fails_or_takes_too_long_keeps_what_it_has_printed(monkeypatch, tmp_path, script, limit_s, found):
+    (tmp_path / "row.py").write_text(script, encoding="utf-8")
+    monkeypatch.setattr(gpu, "__file__", str(tmp_path / "row.py"))
+    results = list(gpu.in_a_process(gpu_row.Row("fp32", 4), SIZES, tmp_path, limit_s))
+    assert [each.remark for each in results] == found
+
+
+def test_median_has_the_interval_of_the_sign_test():
+    """Of 10 values, the interval from the second to the ninth contains the median in 97.9 % of cases."""
+    found = scaling.estimate([9, 1, 8, 2, 7, 3, 6, 4, 5, 10])
+    assert (found.median, found.low, found.high) == (5.5, 2, 9)
+    assert scaling.estimate([3, 1, 2]) == scaling.Estimate(2, 1, 3)
+
+
+def test_overlap_is_the_part_of_the_all_reduce_that_a_step_does_not_wait_for():
+    assert scaling.overlap(step=1.0, parallel=1.25, reduction=1.0) == 0.75
+    assert scaling.overlap(step=1.0, parallel=1.0, reduction=0.5) == 1
+    assert scaling.overlap(step=1.0, parallel=2.0, reduction=0.5) == -1
+
+
+def test_inputs_of_the_ring_give_the_times_they_were_computed_from():
+    bytes_per_s, latency_s = scaling.ring_inputs(4, 1e6, small_s=0.006, whole_s=0.156)
+    assert bytes_per_s == pytest.approx(1e7)
+    assert latency_s == pytest.approx(0.001)
+    assert scaling.ring_s(4, 1e6, bytes_per_s=bytes_per_s, latency_s=latency_s) == pytest.approx(0.156)
+    assert scaling.ring_s(8, 1e6, bytes_per_s=1e7, latency_s=0.001) == pytest.approx(0.175 + 0.014)
+
+
+def test_rounds_are_measured_on_one_rank_and_the_table_says_how_ranks_share_cores(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        found = scaling.measured(scaling.Size("densenet_tiny", batch=2, px=32, rounds=2), [1])
+        rank = scaling.Rank(scaling.Size("densenet_tiny", batch=2, px=32, rounds=2), 2, None)
+        assert rank._bucket_sizes() == [sum(each.numel() for each in rank.network.parameters())]
+        two = {way: [rank.seconds(way), rank.seconds(way)] for way in rank.ways}
+    finally:
+        dist.destroy_process_group()
+    assert list(found) == [1]
+    assert {way: len(values) for way, values in found[1].items()} == {scaling.STEP: 2}
+    lines = scaling.table({**found, 2: two}, cores=1)
+    assert any(line.startswith("| 2, oversubscribed | overlap, one bucket |") for line in lines)
+    assert any("error" in line for line in scaling.prediction({**found, 2: two}, 1000))
