@@ -28,6 +28,9 @@ from trainer.training.state import Training, begin
 
 Kind = Literal["bandwidth", "ours", "amp", "fp32", "inference"]
 
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+"""Of CUDA and the trainer, of Gaudi's bridge, and of the CPU's allocator."""
+
 COPIES = 10
 INFERENCE_STEPS = 30
 PLAIN_STEPS = 16
@@ -123,7 +126,7 @@ def measured(row: Row, sizes: Sizes, folder: Path) -> Iterator[Result]:
         return
     on = device.open(0, 1)
     if row.kind == "bandwidth":
-        yield Result("memory", 0, bytes_per_s=_bandwidth(on, sizes), hardware=device.hardware())
+        yield Result("bandwidth", 0, bytes_per_s=_bandwidth(on, sizes), hardware=device.hardware())
     elif row.kind == "inference":
         yield from _inference(device, on, row, sizes)
     else:
@@ -132,7 +135,8 @@ def measured(row: Row, sizes: Sizes, folder: Path) -> Iterator[Result]:
 
 def is_out_of_memory(problem: BaseException) -> bool:
     """Whether the batch was too large for the device; devices raise different classes, and the trainer its own."""
-    return isinstance(problem, (RuntimeError, KnownError)) and "memory" in str(problem).lower()
+    text = str(problem).lower()
+    return isinstance(problem, (RuntimeError, KnownError)) and any(words in text for words in NO_MEMORY)
 
 
 def _bandwidth(on: torch.device, sizes: Sizes) -> float:

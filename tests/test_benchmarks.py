@@ -4,7 +4,9 @@ Times are not asserted.
 """
 
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,14 +69,10 @@ def test_bytes_of_an_image_follow_from_the_passes_over_the_layers():
         for kind in set(COUNTED.values())
     }
     sums["pool"] = [sums["pool"][0] + 1024 * 49, sums["pool"][1] + 1024]  # the global one
-    concatenated = (
-        sum(each[1] for each in seen if each[0] == "norm")
-        - 64 * 112**2
-        - sum(
-            read
-            for (kind, read, _), (before, *_) in zip(seen[1:], seen, strict=False)
-            if kind == "norm" and before == "conv" and read != 64 * 112**2
-        )
+    concatenated = sum(
+        read
+        for (before, _, written), (kind, read, _) in zip(seen, seen[1:], strict=False)
+        if kind == "norm" and (before, written) != ("conv", read)
     )
     forward = sum(map(sum, sums.values())) + sums["norm"][0]
     backward = 2 * sum(sums["conv"]) + 2 * sum(sums["linear"]) + sum(sums["pool"]) + sum(sums["max pool"])
@@ -112,7 +110,7 @@ def test_every_row_is_measured_printed_and_kept(small_run):
     rows = [json.loads(line) for line in (folder / "gpu.jsonl").read_text(encoding="utf-8").splitlines()]
     assert code == 0
     assert [(each["what"], each["batch"]) for each in rows] == [
-        ("memory", 0),
+        ("bandwidth", 0),
         ("bar, eager", 4),
         ("ours, eager", 4),
         ("amp", 4),
@@ -156,12 +154,8 @@ def measure_with(**ends):
 
 
 def test_row_without_memory_is_a_row_and_the_next_one_runs(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(
-        gpu, "measured", measure_with(amp=torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"))
-    )
-    monkeypatch.setattr(
-        gpu, "measured", lambda row, *_: measure_with(amp=torch.OutOfMemoryError("CUDA out of memory"))(row, *_, 0)
-    )
+    failing = measure_with(amp=torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"))
+    monkeypatch.setattr(gpu, "measured", lambda row, *others: failing(row, *others, 0))
     report = gpu.Report(SIZES, None)
     gpu.run_all(
         [gpu_row.Row("amp", 4), gpu_row.Row("fp32", 4)], report, tmp_path, minutes=9, measure=gpu.in_this_process
@@ -171,7 +165,8 @@ def test_row_without_memory_is_a_row_and_the_next_one_runs(monkeypatch, tmp_path
 
 
 def test_other_failures_are_not_taken_for_a_want_of_memory(monkeypatch):
-    monkeypatch.setattr(gpu, "measured", lambda row, *_: measure_with(amp=RuntimeError("no kernel image"))(row, *_, 0))
+    failing = measure_with(amp=RuntimeError("no kernel image"))
+    monkeypatch.setattr(gpu, "measured", lambda row, *others: failing(row, *others, 0))
     with pytest.raises(RuntimeError, match="no kernel image"):
         list(gpu.in_this_process(gpu_row.Row("amp", 4), SIZES, ROOT, 0.0))
 
@@ -185,27 +180,38 @@ def test_rows_for_which_no_time_is_left_are_named(tmp_path, capsys):
     capsys.readouterr()
 
 
+class LateTimeout(subprocess.Popen):
+    """Its time is over as soon as the process has printed what it prints."""
+
+    def communicate(self, *args, timeout=None):
+        if timeout is None:
+            return super().communicate(*args)
+        while not Path(self.args[-1], "printed").exists():
+            time.sleep(0.01)
+        raise subprocess.TimeoutExpired(self.args, timeout)
+
+
+PRINTS = """import pathlib, sys, time
+print("noise")
+print('{"what": "bar", "batch": 4}', flush=True)
+pathlib.Path(sys.argv[-1], "printed").touch()
+"""
+
+
 @pytest.mark.parametrize(
-    ("script", "limit_s", "found"),
+    ("ends", "popen", "remark"),
     [
-        (
-            'import sys; print(\'noise\'); print(sys.argv[2][:0] + \'{"what": "fp32", "batch": 4}\'); sys.exit(9)',
-            60,
-            ["", "failed with exit code 9, see above"],
-        ),
-        (
-            'import time; print(\'{"what": "bar", "batch": 4}\', flush=True); time.sleep(60)',
-            0.5,
-            ["", "cut off after 0 s"],
-        ),
+        ("sys.exit(9)", subprocess.Popen, "failed with exit code 9, see above"),
+        ("time.sleep(600)", LateTimeout, "cut off after 7 s"),
     ],
     ids=["failed", "too slow"],
 )
-def test_process_that_fails_or_takes_too_long_keeps_what_it_has_printed(monkeypatch, tmp_path, script, limit_s, found):
-    (tmp_path / "row.py").write_text(script, encoding="utf-8")
+def test_process_that_fails_or_takes_too_long_keeps_what_it_has_printed(monkeypatch, tmp_path, ends, popen, remark):
+    (tmp_path / "row.py").write_text(PRINTS + ends, encoding="utf-8")
     monkeypatch.setattr(gpu, "__file__", str(tmp_path / "row.py"))
-    results = list(gpu.in_a_process(gpu_row.Row("fp32", 4), SIZES, tmp_path, limit_s))
-    assert [each.remark for each in results] == found
+    monkeypatch.setattr(gpu.subprocess, "Popen", popen)
+    results = list(gpu.in_a_process(gpu_row.Row("ours", 4), SIZES, tmp_path, 7.0))
+    assert [(each.what, each.remark) for each in results] == [("bar", ""), ("ours", remark)]
 
 
 def test_median_has_the_interval_of_the_sign_test():
