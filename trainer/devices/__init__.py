@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.config import GaudiMode
+from trainer.config import Compile, Mode
 from trainer.errors import InputError
 
 Arithmetic = Literal["fp32", "bf16"]
@@ -27,6 +27,8 @@ class Device(Protocol):
     """Backend of torch.distributed for gradients."""
     memory_format: torch.memory_format
     """Memory format with the fastest convolutions."""
+    mode_fact: str
+    """Name of the mode in run.json."""
 
     def unsupported(self) -> str | None:
         """Why the installed software has no support for the device, None when it has. Does not acquire a device.
@@ -43,14 +45,22 @@ class Device(Protocol):
         """Raises: InputError when the installed software cannot run on this worker's device."""
         ...
 
-    def choose_mode(self, requested: GaudiMode | None) -> GaudiMode | None:
-        """The mode of execution: the requested one, otherwise the device's default; None for a device with only one.
+    def choose_mode(self, gaudi_mode: Mode | None, compile: Compile) -> Mode:  # noqa: A002 - the flag's name
+        """The mode of training for these values of `--gaudi-mode` and `--compile`, which do not contradict each other.
 
         Raises: InputError for a mode that the device does not have, or that this process cannot have.
         """
         ...
 
-    def compiled(self, module: nn.Module, mode: GaudiMode | None) -> nn.Module:
+    def inference_mode(self) -> Mode:
+        """The mode of commands that use a trained network: compiling takes longer than most of them. Raises: as `choose_mode`."""
+        ...
+
+    def cannot_compile(self) -> str | None:
+        """Why `--compile auto` does not compile although this kind of device gains by it; None where it does, or gains nothing."""
+        ...
+
+    def compiled(self, module: nn.Module, mode: Mode) -> nn.Module:
         """The module as it is executed in this mode; it shares parameters and buffers."""
         ...
 
@@ -135,13 +145,27 @@ def find(name: str) -> Device:
     return device
 
 
-def check_no_mode(requested: GaudiMode | None, name: str) -> None:
-    """Raises: InputError for a mode of a device that has none."""
+def check_no_gaudi_mode(requested: Mode | None, name: str) -> None:
+    """Raises: InputError for a mode of Gaudi on another device."""
     if requested is not None:
         raise InputError(
             f"cannot use the mode `{requested}` on {name}: only Gaudi has modes (from `--gaudi-mode`)",
             hint="remove --gaudi-mode",
         )
+
+
+def cannot_compile_error(name: str, reason: str) -> InputError:
+    """The error of `--compile on` where it does not work."""
+    return InputError(
+        f"cannot compile the network on {name}: {reason} (from `--compile on`)",
+        hint="install it, or use --compile auto, which then trains without",
+    )
+
+
+def in_mode(device: Device, mode: Mode) -> str:
+    """Device and mode in words. Eager, the plain execution, is named only among the modes of Gaudi."""
+    is_plain = mode == "eager" and device.mode_fact == "mode"
+    return device.name if is_plain else f"{device.name} in the mode {mode}"
 
 
 def load(name: str) -> Device:

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainer.config import GaudiMode
-from trainer.devices import Arithmetic, check_no_mode, rank_local_buffers
+from trainer.config import Compile, Mode
+from trainer.devices import Arithmetic, cannot_compile_error, check_no_gaudi_mode, inductor, rank_local_buffers
 
 name = "cpu"
 backend = "gloo"
 memory_format = torch.contiguous_format
+mode_fact = "mode"
 
 
 def unsupported() -> str | None:
@@ -29,15 +30,30 @@ def check(local_rank: int) -> None:
     """Every torch runs on the CPU."""
 
 
-def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
-    """None: there is only one. Raises: InputError for a requested mode."""
-    check_no_mode(requested, name)
+def choose_mode(gaudi_mode: Mode | None, compile: Compile) -> Mode:  # noqa: A002 - the flag's name
+    """eager, and compile on request: it gains little on processors. Raises: InputError for a mode of Gaudi, and without a C++ compiler."""
+    check_no_gaudi_mode(gaudi_mode, name)
+    if compile != "on":
+        return "eager"
+    reason = inductor.lacks_cpp()
+    if reason is not None:
+        raise cannot_compile_error(name, reason)
+    return "compile"
+
+
+def inference_mode() -> Mode:
+    """Eager."""
+    return "eager"
+
+
+def cannot_compile() -> str | None:
+    """None: it is not the default here."""
     return None
 
 
-def compiled(module: nn.Module, mode: GaudiMode | None) -> nn.Module:  # noqa: ARG001 - parameters of the protocol
-    """The module itself."""
-    return module
+def compiled(module: nn.Module, mode: Mode) -> nn.Module:
+    """With inductor in the mode `compile`, otherwise itself."""
+    return inductor.compiled(module) if mode == "compile" else module
 
 
 def native_precision() -> Arithmetic:

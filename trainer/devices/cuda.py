@@ -8,13 +8,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from trainer.config import GaudiMode
-from trainer.devices import Arithmetic, check_no_mode, rank_local_buffers
+from trainer.config import Compile, Mode
+from trainer.devices import Arithmetic, cannot_compile_error, check_no_gaudi_mode, inductor, rank_local_buffers
 from trainer.errors import InputError
 
 name = "cuda"
 backend = "nccl"
 memory_format = torch.channels_last
+mode_fact = "mode"
 
 Capability = tuple[int, int]
 """Compute capability of a GPU: major, minor."""
@@ -27,6 +28,9 @@ FIRST_OF_CUDA_13: Final[Capability] = (7, 5)
 
 LAST_OF_CUDA_12_6: Final[Capability] = (9, 0)
 """Hopper. Source: torch's build for CUDA 12.6 (.ci/manywheel/build_cuda.sh): sm_50 to sm_90, without PTX."""
+
+FIRST_OF_TRITON: Final[Capability] = (7, 0)
+"""Volta. Source: torch._inductor's GPUTooOldForTriton."""
 
 _ARCHITECTURE: Final = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)", re.ASCII)
 
@@ -90,15 +94,32 @@ def _image_for(capability: Capability) -> str:
     return "an image whose torch has kernels for this GPU: build Dockerfile.cuda with --build-arg BASE_IMAGE=…"
 
 
-def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
-    """None: there is only one. Raises: InputError for a requested mode."""
-    check_no_mode(requested, name)
-    return None
+def choose_mode(gaudi_mode: Mode | None, compile: Compile) -> Mode:  # noqa: A002 - the flag's name
+    """Compile where it works, otherwise eager. Raises: InputError for a mode of Gaudi, and for `on` where it does not work."""
+    check_no_gaudi_mode(gaudi_mode, name)
+    if compile == "off":
+        return "eager"
+    reason = cannot_compile()
+    if reason is not None and compile == "on":
+        raise cannot_compile_error(name, reason)
+    return "compile" if reason is None else "eager"
 
 
-def compiled(module: nn.Module, mode: GaudiMode | None) -> nn.Module:  # noqa: ARG001 - parameters of the protocol
-    """The module itself."""
-    return module
+def inference_mode() -> Mode:
+    """Eager."""
+    return "eager"
+
+
+def cannot_compile() -> str | None:
+    """What triton lacks here, or that the first GPU is too old for it."""
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() < FIRST_OF_TRITON:
+        return f"triton has no code for GPUs older than Volta, such as {torch.cuda.get_device_name()}"
+    return inductor.lacks_triton()
+
+
+def compiled(module: nn.Module, mode: Mode) -> nn.Module:
+    """With inductor in the mode `compile`, otherwise itself."""
+    return inductor.compiled(module) if mode == "compile" else module
 
 
 def native_precision() -> Arithmetic:

@@ -17,13 +17,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from trainer.config import GaudiMode
+from trainer.config import Compile, Mode
 from trainer.devices import Arithmetic, rank_local_buffers
 from trainer.errors import InputError, on_one_line
 
 name = "hpu"
 backend = "hccl"
 memory_format = torch.contiguous_format
+mode_fact = "gaudi_mode"
 
 _FIRST_BUCKET_BYTES = 230 * 1024 * 1024
 """One all-reduce covers the whole model. Source: HabanaAI/Model-References, torchvision sample."""
@@ -66,16 +67,19 @@ def check(local_rank: int) -> None:
     """The bridge checks its own torch when it is loaded."""
 
 
-def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
-    """The requested mode, otherwise lazy where the bridge was loaded for it and compile elsewhere; never eager (docs/decisions/0032).
+def choose_mode(gaudi_mode: Mode | None, compile: Compile) -> Mode:  # noqa: A002 - the flag's name
+    """The requested mode, otherwise lazy where the bridge was loaded for it, and compile elsewhere, unless `--compile off` asks for eager.
+
+    Eager is never the default (docs/decisions/0032).
 
     Raises: InputError for a mode that the bridge was not loaded for, or has no backend for.
     """
     is_lazy = importlib.import_module("habana_frameworks.torch.core").is_lazy()
-    mode = requested or ("lazy" if is_lazy else "compile")
+    by_flag: dict[Compile, Mode] = {"on": "compile", "off": "lazy" if is_lazy else "eager"}
+    mode = gaudi_mode or by_flag.get(compile, "lazy" if is_lazy else "compile")
     if (mode == "lazy") != is_lazy:
         raise InputError(
-            f"cannot train in the mode `{mode}` (from `--gaudi-mode`): the bridge was loaded for {'lazy' if is_lazy else 'eager'} mode, "
+            f"cannot train in the mode `{mode}` (from `{'--gaudi-mode' if gaudi_mode else f'--compile {compile}'}`): the bridge was loaded for {'lazy' if is_lazy else 'eager'} mode, "
             f"{_LAZY} is {on_one_line(os.environ.get(_LAZY, 'not set'))} in the environment, and it is read once",
             hint=f"set {_LAZY}={'1' if mode == 'lazy' else '0'} before the start (`launcher submit --gaudi-mode {mode}` does), or use another mode",
         )
@@ -87,7 +91,17 @@ def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
     return mode
 
 
-def compiled(module: nn.Module, mode: GaudiMode | None) -> nn.Module:
+def inference_mode() -> Mode:
+    """As for training: a network that runs one operation at a time lost AUC without an error (docs/decisions/0032)."""
+    return choose_mode(None, "auto")
+
+
+def cannot_compile() -> str | None:
+    """None: `choose_mode` refuses what does not work."""
+    return None
+
+
+def compiled(module: nn.Module, mode: Mode) -> nn.Module:
     """With torch.compile and static shapes in the mode `compile`, itself in the others.
 
     Source for one graph although DDP is around it: `optimize_ddp` of the vendor's hello_world sample.

@@ -147,8 +147,7 @@ def timed(device: Device, workload: Workload, precision: Precision, reporter: Re
             hint=f"--batch-size {max(1, workload.batch_size // 2)}",
         ) from problem
     peak = device.peak_memory_bytes() or None
-    mode = device.choose_mode(None)
-    hardware = f"{device.hardware()}, mode {mode}" if mode else device.hardware()
+    hardware = f"{device.hardware()}, mode {device.choose_mode(None, 'auto')}"
     return Timing(device.name, hardware, arithmetic, workload.batch_size, tuple(seconds[WARMING_UP_STEPS:]), peak)
 
 
@@ -169,7 +168,7 @@ def _step(device: Device, on: torch.device, workload: Workload, precision: Arith
     host_N1SS.random_(0, 256)
     if workload.mode == "train":
         return _training_step(device, network, host_N1SS, workload, precision)
-    network = device.compiled(network.eval(), device.choose_mode(None))
+    network = device.compiled(network.eval(), device.choose_mode(None, "auto"))
 
     def predict() -> Tensor:
         x_N1SS, _ = device.upload(host_N1SS)
@@ -195,7 +194,7 @@ def _training_step(
     samples_N = np.arange(workload.batch_size)
     classes_N = torch.arange(workload.batch_size) % workload.findings
     y_NK = nn.functional.one_hot(classes_N, workload.findings).float().to(trained[0].device)
-    network = device.compiled(network, device.choose_mode(None))
+    network = device.compiled(network, device.choose_mode(None, "auto"))
     epochs = itertools.count()  # each batch has its own crops
 
     def train() -> Tensor:

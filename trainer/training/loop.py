@@ -268,8 +268,10 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
     with translated_torch_errors(), opened(config, world, reporter, log) as run:
         if run.is_rank0:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps per epoch, global batch {run.global_batch}"
-            mode = f" in the mode {run.mode}" if run.mode else ""
-            reporter.line(f"training on {world.size} x {run.device.name}{mode} in {run.precision}: {images}")
+            reporter.line(f"training on {world.size} x {run.executed_on}: {images}")
+            reason = run.device.cannot_compile() if config.compile == "auto" else None
+            if reason is not None:
+                reporter.line(f"training goes on without torch.compile: {reason}")
             if run.positive_class is not None:
                 reporter.line(f"the positive class is `{run.positive_class}`: sensitivity and specificity are of it")
             if config.backbone == "frozen" and config.weights == "none":

@@ -87,12 +87,12 @@ def _check(run: Run, training: Training) -> None:
     facts, storage = _facts(run), run.prefix.storage
     if (run_record(storage) or {}).get("parity_passed") == facts:
         run.reporter.line(
-            f"parity check skipped: an earlier start of this run passed it on {_name(run)}, torch {facts['torch']}"
+            f"parity check skipped: an earlier start of this run passed it on {run.executed_on}, torch {facts['torch']}"
         )
         return
     random, of_device = torch.get_rng_state(), run.device.random_state()
     assert run.config.parity_check is not None
-    found, name = [], _name(run)
+    found, name = [], run.executed_on
     images = run.config.parity_check * run.config.batch_per_worker(run.group.world.size)
     with run.reporter.progress("parity check", images, USUALLY_FEW) as advance:
         for one in _steps(run, training, advance):
@@ -114,7 +114,7 @@ def _facts(run: Run) -> dict[str, Any]:
     return {
         "device": run.device.name,
         "hardware": run.device.hardware(),
-        "gaudi_mode": run.mode,
+        run.device.mode_fact: run.mode,
         "precision": run.precision,
         "torch": torch.__version__,
         "steps": run.config.parity_check,
@@ -126,27 +126,22 @@ def _check_comparable(run: Run, found: Sequence[Compared]) -> None:
     *before, last = found
     if not last.is_comparable() and not any(one.is_beyond() for one in before):
         raise JobFailedError(
-            f"cannot compare {_name(run)} with the CPU: loss or gradient of step {last.step} is not finite on the CPU in fp32 "
-            f"(`--parity-check {run.config.parity_check}`):{listing(one.in_words(_name(run)) for one in found)}",
+            f"cannot compare {run.executed_on} with the CPU: loss or gradient of step {last.step} is not finite on the CPU in fp32 "
+            f"(`--parity-check {run.config.parity_check}`):{listing(one.in_words(run.executed_on) for one in found)}",
             hint="a lower --lr or a smaller --parity-check; the check trains random weights",
         )
 
 
 def _check_within_limits(run: Run, found: Sequence[Compared]) -> None:
-    beyond, name = [one for one in found if one.is_beyond()], _name(run)
+    beyond, name = [one for one in found if one.is_beyond()], run.executed_on
     if beyond:
         *limits, last = (f"{limit:.0%} of {what}" for what, limit in LIMITS.items())
         raise JobFailedError(
             f"cannot train on {name}: {len(beyond)} of {len(found)} steps differ from the CPU in fp32 by more than "
             f"{', '.join(limits)} or {last} (`--parity-check {run.config.parity_check}`):"
             f"{listing(one.in_words(name) for one in found)}",
-            hint="another --gaudi-mode, --precision fp32 or another image; without --parity-check the run trains with these numbers",
+            hint="another --gaudi-mode, --compile off, --precision fp32 or another image; without --parity-check the run trains with these numbers",
         )
-
-
-def _name(run: Run) -> str:
-    mode = f" in the mode {run.mode}" if run.mode else ""
-    return f"{run.device.name}{mode} in {run.precision}"
 
 
 def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]:

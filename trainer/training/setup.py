@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer import card_file, devices
-from trainer.config import GaudiMode, TrainConfig, parse_duration
+from trainer.config import Mode, TrainConfig, parse_duration
 from trainer.data.download import fetch_file
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source
 from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.packs.reading import Pack
-from trainer.devices import Arithmetic, Device
+from trainer.devices import Arithmetic, Device, inductor
 from trainer.errors import KnownError, PeerError
 from trainer.formats.documents import run_record
 from trainer.formats.spreadsheet import line
@@ -38,11 +38,13 @@ from trainer.runs import record
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Coordination
+from trainer.runtime.cores import usable_cores
 from trainer.runtime.preemption import Stop, stopped
 from trainer.runtime.process_group import WorkerGroup, join
 from trainer.runtime.progress import BYTES, USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
+from trainer.storage.cache_folder import cache_folder
 from trainer.training.claim import Prefix, claim_run
 from trainer.training.label_weights import LabelWeights, label_weights
 from trainer.training.run_data import Images, Labels, cache_of, prepare_images, read_run_labels
@@ -60,8 +62,8 @@ class Run:
     group: WorkerGroup
     device: Device
     on: torch.device
-    mode: GaudiMode | None
-    """Mode of the device; None for a device with only one."""
+    mode: Mode
+    """Mode of the device."""
     precision: Arithmetic
     reporter: Reporter
     source: Source
@@ -114,6 +116,11 @@ class Run:
         return min(self.total_steps, self.config.max_steps or self.total_steps)
 
     @property
+    def executed_on(self) -> str:
+        """Device, mode and precision in words."""
+        return f"{devices.in_mode(self.device, self.mode)} in {self.precision}"
+
+    @property
     def is_rank0(self) -> bool:
         """Whether this worker writes and reports."""
         return self.group.world.is_rank0
@@ -126,7 +133,7 @@ class _Workers:
     group: WorkerGroup
     device: Device
     on: torch.device
-    mode: GaudiMode | None
+    mode: Mode
     precision: Arithmetic
     watchdog: Watchdog
     batch: int
@@ -158,7 +165,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
         facts = {
             "world_size": world.size,
             "device": workers.device.name,
-            **({"gaudi_mode": workers.mode} if workers.mode else {}),
+            workers.device.mode_fact: workers.mode,
             "layout": labels.source.layout,
             "images": len(labels.source.table),
             **labels.facts,
@@ -177,6 +184,8 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
 def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: RankLog, held: ExitStack) -> _Workers:
     """Open the device and join the other workers, under the watchdog."""
     device, mode = _device(config, world)
+    if mode == "compile":
+        inductor.keep_files_in(cache_folder(cache_of(config), "compiled"), usable_cores() // world.local_size)
     on = device.open(world.local_rank, world.local_size)
     watchdog = Watchdog(
         parse_duration(config.hang_after, "--hang-after"), reporter.line, leave=_close_log_and_exit(log)
@@ -293,11 +302,11 @@ def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
     return leave
 
 
-def _device(config: TrainConfig, world: World) -> tuple[Device, GaudiMode | None]:
+def _device(config: TrainConfig, world: World) -> tuple[Device, Mode]:
     """The device and its mode. The workers are not joined yet; what is missing is missing on all, so local rank 0 reports it."""
     try:
         device = devices.find(config.device)
-        return device, device.choose_mode(config.gaudi_mode)
+        return device, device.choose_mode(config.gaudi_mode, config.compile)
     except KnownError as problem:
         if world.is_local_rank0:
             raise

@@ -1,5 +1,6 @@
 """Devices are alike, and nobody else knows which one there is."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer import devices
-from trainer.devices import cpu, cuda, hpu
+from trainer.devices import cpu, cuda, hpu, inductor
 from trainer.errors import InputError
 
 ROOT = Path(__file__).parents[3]
@@ -86,8 +87,6 @@ def test_gaudi_worker_gets_its_card_from_torchruns_environment(monkeypatch):
     for name, value in {"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "2", "HABANA_VISIBLE_MODULES": "7,5,3,1"}.items():
         monkeypatch.setenv(name, value)
     assert hpu.open(2, 4) == torch.device("hpu")
-    import os
-
     assert os.environ["HLS_MODULE_ID"] == "3"
     assert dist._DEFAULT_FIRST_BUCKET_BYTES > 27 * 2**20
 
@@ -121,14 +120,17 @@ def backend():
         ("upstream", None, "eager", "eager"),
     ],
 )
+@pytest.mark.parametrize("compile_", ["auto", "agrees"])
 def test_gaudis_mode_is_the_requested_one_or_the_one_the_bridge_was_loaded_for(
-    monkeypatch, image, variable, requested, chosen
+    monkeypatch, image, variable, requested, chosen, compile_
 ):
     """Both image kinds; without a request never eager, which lost AUC without an error (docs/decisions/0032)."""
     monkeypatch.setenv("STUB_IMAGE", image)
     if variable is not None:
         monkeypatch.setenv("PT_HPU_LAZY_MODE", variable)
-    assert devices.find("auto").choose_mode(requested) == chosen
+    agreeing = {"compile": "on"}.get(chosen, "off") if compile_ == "agrees" else "auto"
+    assert devices.find("auto").choose_mode(requested, agreeing) == chosen
+    assert requested is not None or hpu.inference_mode() == chosen
     assert sys.modules["habana_frameworks.torch"].acquired == []
 
 
@@ -151,7 +153,7 @@ def test_mode_that_contradicts_the_environment_is_refused(monkeypatch, variable,
     if variable is None:
         monkeypatch.delenv("PT_HPU_LAZY_MODE")
     with pytest.raises(InputError, match=f"`{requested}` .*{found}") as refusal:
-        device.choose_mode(requested)
+        device.choose_mode(requested, "auto")
     assert fix in refusal.value.hint
 
 
@@ -171,16 +173,114 @@ def test_compile_mode_needs_the_bridges_backend(monkeypatch):
     """Otherwise the first step says so, after the images have been decoded."""
     monkeypatch.setenv("STUB_BACKEND", "0")
     with pytest.raises(InputError, match="no backend `hpu_backend`"):
-        devices.find("hpu").choose_mode("compile")
+        devices.find("hpu").choose_mode("compile", "auto")
 
 
 @pytest.mark.parametrize("module", [cpu, cuda], ids=lambda module: module.name)
 @pytest.mark.parametrize("mode", ["lazy", "compile", "eager"])
 def test_other_devices_refuse_a_mode(module, mode):
     """A flag without an effect hides a mistake."""
-    assert module.choose_mode(None) is None
+    assert module.choose_mode(None, "off") == "eager"
+    assert module.inference_mode() == "eager"
     with pytest.raises(InputError, match=f"cannot use the mode `{mode}` on {module.name}.*--gaudi-mode"):
-        module.choose_mode(mode)
+        module.choose_mode(mode, "off")
+
+
+@pytest.mark.usefixtures("habana")
+def test_compile_flag_of_gaudi_follows_the_mode_that_the_bridge_was_loaded_for(monkeypatch):
+    """Off is the other mode of the same bridge; on needs one that was loaded without lazy mode."""
+    assert [hpu.choose_mode(None, each) for each in ("auto", "on", "off")] == ["compile", "compile", "eager"]
+    monkeypatch.setattr(sys.modules["habana_frameworks.torch.core"], "is_lazy", lambda: True)
+    assert [hpu.choose_mode(None, each) for each in ("auto", "off")] == ["lazy", "lazy"]
+    with pytest.raises(InputError, match=r"`compile` \(from `--compile on`\).*the bridge was loaded for lazy mode"):
+        hpu.choose_mode(None, "on")
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    """A machine without compilers."""
+    monkeypatch.setattr(inductor.shutil, "which", lambda _: None)
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_processor_compiles_on_request_only(monkeypatch):
+    """It gains little there, and the first step takes minutes."""
+    monkeypatch.setattr(inductor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert [cpu.choose_mode(None, each) for each in ("auto", "on", "off")] == ["eager", "compile", "eager"]
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_processor_without_a_compiler_is_refused(monkeypatch):
+    with pytest.raises(InputError, match=r"cannot compile the network on cpu: there is no C\+\+ compiler"):
+        cpu.choose_mode(None, "on")
+    monkeypatch.setenv("CXX", "/opt/g++")
+    assert cpu.choose_mode(None, "on") == "compile"
+
+
+@pytest.mark.parametrize(
+    ("without", "reason"),
+    [
+        ("triton", "triton is not installed"),
+        ("gcc", "there is no C compiler"),
+        ("Python.h", "Python's headers"),
+        ("Volta", "triton has no code for GPUs older than Volta, such as Tesla P100"),
+    ],
+)
+def test_gpu_trains_without_compilation_where_something_is_missing_and_names_it(
+    gpu, monkeypatch, tmp_path, without, reason
+):
+    """Runtime bases have no compiler; training slower than it could, without a word, would not be noticed."""
+    gpu(
+        "Tesla P100" if without == "Volta" else "NVIDIA A100", (6, 0) if without == "Volta" else (8, 0), "sm_80", "13.0"
+    )
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(inductor.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(inductor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(inductor.sysconfig, "get_path", lambda _: str(tmp_path))
+    if without != "Volta":
+        assert [cuda.choose_mode(None, each) for each in ("auto", "on", "off")] == ["compile", "compile", "eager"]
+        assert cuda.cannot_compile() is None
+    if without == "triton":
+        monkeypatch.setattr(inductor.importlib.util, "find_spec", lambda _: None)
+    if without == "gcc":
+        monkeypatch.setattr(inductor.shutil, "which", lambda _: None)
+        monkeypatch.delenv("CC", raising=False)
+    if without == "Python.h":
+        (tmp_path / "Python.h").unlink()
+    assert [cuda.choose_mode(None, each) for each in ("auto", "off")] == ["eager", "eager"]
+    assert reason in cuda.cannot_compile()
+    with pytest.raises(InputError, match=f"on cuda: {reason}.*--compile on"):
+        cuda.choose_mode(None, "on")
+
+
+@pytest.mark.parametrize("module", [cpu, cuda], ids=lambda module: module.name)
+def test_other_devices_compile_with_inductor_as_one_graph(module, monkeypatch):
+    """Split by dynamo for the reduction of buckets, a network would be compiled in parts although it has one bucket."""
+    import torch._dynamo
+
+    network, seen = nn.Linear(2, 2), []
+    monkeypatch.setattr(torch, "compile", lambda one, **how: (seen.append(how), one)[1])
+    assert module.compiled(network, "eager") is network
+    assert seen == []
+    module.compiled(network, "compile")
+    assert seen == [{"dynamic": False}]
+    assert torch._dynamo.config.optimize_ddp is False
+    torch._dynamo.config.optimize_ddp = True
+
+
+def test_compiled_code_is_kept_in_a_folder_of_this_user(monkeypatch, tmp_path):
+    """What is in it is executed; and every worker would start as many compilers as the node has cores."""
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS"):
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+    tmp_path.chmod(0o777)
+    inductor.keep_files_in(tmp_path, 96)
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
+    assert os.environ["TORCHINDUCTOR_COMPILE_THREADS"] == "4"
+    inductor.keep_files_in(tmp_path / "other", 0)  # the user's own take precedence
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
 
 
 def gradients(part, x):
