@@ -41,6 +41,9 @@ from trainer.data.synthetic import write_phantoms
 from trainer.errors import KnownError
 from trainer.models import architectures
 
+HERE = Path(__file__).parent
+"""Rows start with `-c`: the processes that decode images load the program that they were started from, and need no torch."""
+
 AIM = 0.97
 """Of the bar: what our loop may cost."""
 
@@ -213,11 +216,10 @@ def in_this_process(row: Row, sizes: Sizes, data: Path, _limit_s: float) -> Iter
 
 def in_a_process(row: Row, sizes: Sizes, data: Path, limit_s: float) -> Iterator[Result]:
     """The results of a row from a process of its own; how it failed is one."""
-    argv = [sys.executable, __file__, "--row", json.dumps([dataclasses.asdict(each) for each in (row, sizes)])]
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(data / "compiled")}
-    with subprocess.Popen(
-        [*argv, str(data)], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    ) as process:
+    described = json.dumps([dataclasses.asdict(each) for each in (row, sizes)])
+    argv = [sys.executable, "-c", "import gpu; gpu.main()", "--row", described, str(data)]
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(data / "compiled"), "PYTHONPATH": str(HERE)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True) as process:
         try:
             out, remark = process.communicate(timeout=limit_s)[0], ""
         except subprocess.TimeoutExpired:
@@ -311,7 +313,7 @@ def main(argv: Sequence[str] | None = None, *, measure: Measure = in_a_process) 
     with tempfile.TemporaryDirectory() as folder:
         draw_data(Path(folder), sizes)
         run_all(rows, report, Path(folder), minutes=args.minutes, measure=measure)
-    print("\n".join(["", *described(report), aim(report)]), flush=True)
+    print(f"\n{as_markdown(report)}", flush=True)
     return 1 if any(each.remark.startswith("failed") for each in report.results) else 0
 
 
