@@ -1,11 +1,12 @@
 """The CPU, for laptops and tests."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from trainer.config import Compile, Mode
 from trainer.devices import Arithmetic, cannot_compile_error, check_no_gaudi_mode, inductor, rank_local_buffers
@@ -14,6 +15,7 @@ name = "cpu"
 backend = "gloo"
 memory_format = torch.contiguous_format
 mode_fact = "mode"
+uploads_ahead = False
 
 
 def unsupported() -> str | None:
@@ -85,6 +87,12 @@ def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
     return host.clone(), lambda: None
 
 
+def start_upload(host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """As `upload`: the processor that copies is the one that computes."""
+    uploaded, copied = upload(host)
+    return lambda: uploaded, copied
+
+
 def ddp_options() -> dict[str, Any]:
     """Gradients are views of the reduction buckets."""
     return {**rank_local_buffers(), "gradient_as_bucket_view": True}
@@ -104,9 +112,33 @@ def set_random_state(state: Tensor) -> None:
     """Nothing to restore: another device's state has no meaning here."""
 
 
-def peak_memory_bytes() -> int:
-    """0: not reported."""
-    return 0
+def forbid_sync() -> AbstractContextManager[Any]:
+    """Nothing: the host is the device."""
+    return nullcontext()
+
+
+def clip(parameters: Sequence[nn.Parameter], most: float) -> Tensor:
+    """Torch's own."""
+    return clip_grad_norm_(parameters, most)
+
+
+def peak_memory_bytes() -> int | None:
+    """None: the memory of the process is more than that of its tensors."""
+    return None
+
+
+def reset_peak_memory() -> None:
+    """Nothing to forget."""
+
+
+def profiled() -> Sequence[torch.profiler.ProfilerActivity]:
+    """The processor's."""
+    return [torch.profiler.ProfilerActivity.CPU]
+
+
+def counters() -> Mapping[str, int]:
+    """None."""
+    return {}
 
 
 def utilisation() -> float | None:

@@ -219,6 +219,8 @@ class EpochEntry(_OfStep, total=False):
     data_wait_share: float | None
     seconds: float | None
     utilisation: float | None
+    peak_memory_bytes: Count | None
+    device_counters: Mapping[str, Count]
     snapshot_ms: float | None
     val: SplitScores | None
 
