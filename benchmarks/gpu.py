@@ -130,7 +130,7 @@ def line_of(result: Result, report: Report) -> str:
         f"{statistics.median(rates):,.0f} ({min(rates):,.0f}-{max(rates):,.0f})" if rates else "",
         "" if to_fp32 is None else f"{to_fp32:.2f}",
         _span(result.to_bar),
-        f"{result.peak_bytes / 2**30:.1f}" if result.peak_bytes else "",
+        f"{result.peak_bytes / 2**30:.1f}" if result.peak_bytes is not None else "",
         "" if share is None else f"{share:.2f}",
         result.remark or (f"{result.bytes_per_s / 1e9:,.0f} GB/s" if result.bytes_per_s else ""),
     ]

@@ -3,9 +3,10 @@
 Shapes: N images, C channels, H x W pixels, K findings.
 """
 
-import statistics
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +22,9 @@ from trainer.errors import KnownError
 from trainer.models import architectures
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
+from trainer.runtime.progress import Advance
 from trainer.runtime.world import World
-from trainer.training.loop import train_epoch
+from trainer.training.loop import EpochResult, train_epoch
 from trainer.training.setup import Run, opened
 from trainer.training.state import Training, begin
 
@@ -75,8 +77,10 @@ class Result:
     to_bar: tuple[float, ...] = ()
     """The bar's seconds of a step divided by these, round by round."""
     precision: str = ""
-    peak_bytes: int = 0
-    """0 where it is not known."""
+    peak_bytes: int | None = None
+    """Of tensors on the device; None where it is not known."""
+    logged_images_per_s: tuple[float, ...] = ()
+    """Of each round, as in metrics.json: without the first steps of an epoch."""
     bytes_per_s: float = 0.0
     """Bandwidth of the device's memory, where this is measured."""
     hardware: str = ""
@@ -227,21 +231,23 @@ def _ours_and_bar(device: Device, row: Row, sizes: Sizes, folder: Path) -> Itera
     """Epochs of the trainer's loop, and as many steps of a bare loop in its precision, memory format and mode, in turns."""
     with opened(_config(row, sizes, folder), World(), Reporter(0), RankLog(0)) as run, run.prefix.writer.running():
         training = begin(run)
-        epoch_s(run, training)
-        peak_bytes = device.peak_memory_bytes()
+        _, warmed_up = epoch(run, training)
+        device.reset_peak_memory()
         bar = _bar(run, row, sizes)
         step_s(bar, 3)
-        ours, bare = _turns(run, training, bar, sizes.rounds)
+        bar_peak_bytes = device.peak_memory_bytes()
+        ours, bare, logged = _turns(run, training, bar, sizes.rounds)
         remark = _uncompiled(device, sizes, run.mode)
-        yield Result(f"bar, {run.mode}", row.batch, bare, precision=run.precision, remark=remark)
+        common = {"batch": row.batch, "precision": run.precision}
+        yield Result(f"bar, {run.mode}", seconds=bare, peak_bytes=bar_peak_bytes, remark=remark, **common)
         yield Result(
             f"ours, {run.mode}",
-            row.batch,
-            ours,
+            seconds=ours,
             to_bar=tuple(b / o for o, b in zip(ours, bare, strict=True)),
-            precision=run.precision,
-            peak_bytes=peak_bytes,
-            remark="; ".join(filter(None, [remark, _synchronisation(run, training)])),
+            peak_bytes=warmed_up.peak_memory_bytes,
+            logged_images_per_s=logged,
+            remark="; ".join(filter(None, [remark, synchronisation(run, training)])),
+            **common,
         )
 
 
@@ -253,31 +259,62 @@ def _bar(run: Run, row: Row, sizes: Sizes) -> Step:
     return Step(part, x_NCHW, run.device.optimizer_options(), lambda: run.device.autocast(run.precision))
 
 
-def _turns(
-    run: Run, training: Training, bar: Callable[[], Tensor], rounds: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Seconds of a step, ours and the bar's; who is first changes."""
-    ours, bare = [], []
+def _turns(run: Run, training: Training, bar: Callable[[], Tensor], rounds: int) -> tuple[tuple[float, ...], ...]:
+    """Seconds of a step, ours and the bar's, and the images per second that ours logs; who is first changes."""
+    ours, bare, logged = [], [], []
     for number in range(rounds):
         if number % 2:
             bare.append(step_s(bar, run.steps_per_epoch))
-        ours.append(epoch_s(run, training) / run.steps_per_epoch)
+        seconds, result = epoch(run, training)
+        ours.append(seconds / run.steps_per_epoch)
+        logged.append(result.images_per_s)
         if not number % 2:
             bare.append(step_s(bar, run.steps_per_epoch))
-    return tuple(ours), tuple(bare)
+    return tuple(ours), tuple(bare), tuple(logged)
 
 
-def epoch_s(run: Run, training: Training) -> float:
-    """Seconds of an epoch, from its first batch in the pack to the last loss on the host."""
+def epoch(run: Run, training: Training, advance: Advance = lambda _done, _words: None) -> tuple[float, EpochResult]:
+    """Seconds of an epoch, from its first batch in the pack to the last loss on the host, and what is logged of it."""
     start_s = time.perf_counter()
-    train_epoch(run, training, lambda _done, _words: None)
+    result = train_epoch(run, training, advance)
     training.recorded_step = training.saved_step = training.step
-    return time.perf_counter() - start_s
+    return time.perf_counter() - start_s, result
 
 
-def _synchronisation(run: Run, training: Training) -> str:
-    """What an epoch says in which the device refuses that the host waits for it, but where the loss is logged."""
-    return ""
+def synchronisation(run: Run, training: Training) -> str:
+    """Whether the host waited for the device in an epoch, but for its ends, where loss and checks are read.
+
+    Empty where the device cannot tell. An operation that waits ends the epoch, so nothing can be timed afterwards.
+    """
+    if not _is_noticed(run):
+        return ""
+    silent = replace(run, config=replace(run.config, log_every_steps=run.total_steps))
+    steps = run.steps_per_epoch
+    with ExitStack() as forbidden:
+        done = itertools.count(1)
+
+        def advance(_done: int, _words: str) -> None:
+            number = next(done)
+            if number == 1:
+                forbidden.enter_context(run.device.forbid_sync())
+            elif number == steps - 1:
+                forbidden.close()
+
+        try:
+            epoch(silent, training, advance)
+        except RuntimeError as problem:
+            return f"the host waits for the device: {' '.join(str(problem).split())[:120]}"
+    return f"no host sync in {steps - 2} steps"
+
+
+def _is_noticed(run: Run) -> bool:
+    """Whether the device refuses an operation that waits for it."""
+    try:
+        with run.device.forbid_sync():
+            torch.zeros(1, device=run.on).item()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _config(row: Row, sizes: Sizes, folder: Path) -> TrainConfig:
@@ -295,12 +332,7 @@ def _config(row: Row, sizes: Sizes, folder: Path) -> TrainConfig:
         "crop-px": sizes.px,
         "pack-side": sizes.side,
         "compile": sizes.compile,
-        "epochs": sizes.rounds + 3,
+        "epochs": sizes.rounds + 2,
     }
     argv = [f"--{name}={value}" for name, value in flags.items()]
     return replace(from_argv(argv), checkpoint_every_minutes=None)
-
-
-def median_of(values: Sequence[float]) -> float:
-    """Of a result's rounds; nan without any."""
-    return statistics.median(values) if values else float("nan")

@@ -7,16 +7,23 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from textwrap import indent
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from trainer.devices import cpu
 from trainer.models import architectures
+from trainer.runs.rank_log import RankLog
+from trainer.runtime.console import Reporter
+from trainer.runtime.world import World
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))  # at the end: benchmarks/launcher.py must not hide the package
@@ -97,10 +104,17 @@ def test_bound_counts_the_optimiser_once_a_step():
 
 
 @pytest.fixture(scope="module")
-def small_run(tmp_path_factory):
+def small_data(tmp_path_factory):
+    """Folder of the data set, and later of the decoded images."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory, small_data):
     """Exit code, folder and printed text of a whole run on a small network, in this process."""
     folder, lines = tmp_path_factory.mktemp("gpu"), []
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu.tempfile, "TemporaryDirectory", lambda: nullcontext(small_data))
         patch.setattr("builtins.print", lambda *words, **_: lines.append(" ".join(words)))
         argv = ["--all", "--tiny", "--device", "cpu", "--compile", "off", "--to", str(folder)]
         code = gpu.main(argv, measure=gpu.in_this_process)
@@ -135,6 +149,44 @@ def test_table_names_what_was_not_compiled_the_bound_and_the_aim(small_run):
     assert "not compiled: --compile off" in table
     assert "GB/s in a copy, so at most" in table
     assert "Aim: ours at least 0.97 of the bar; 0." in table or "Aim: ours at least 0.97 of the bar; 1." in table
+
+
+@pytest.mark.usefixtures("small_run")
+def test_loop_does_not_wait_for_a_device_that_notices_it_between_logs(small_data):
+    """And the check sees a view that does."""
+    with small_loop(small_data) as run:
+        training = gpu_row.begin(run)
+        assert gpu_row.synchronisation(run, training) == "no host sync in 2 steps"
+        assert gpu_row.synchronisation(replace(run, device=cpu), training) == "", "the processor cannot tell"
+        training.feed = replace(training.feed, view=reading(training.feed.view))
+        assert gpu_row.synchronisation(run, training) == "the host waits for the device: read"
+
+
+def reading(view):
+    """A view whose draws depend on a value on the host."""
+    return lambda x_N1SS, draws_DN: view(x_N1SS, draws_DN + 0 * x_N1SS[0, 0, 0, 0].item())
+
+
+@contextmanager
+def small_loop(data):
+    """A run of the benchmark on a processor that notices when a value is read."""
+    config = gpu_row._config(gpu_row.Row("ours", 4), SIZES, data)
+    config = replace(config, name="synchronisation", epochs=9)
+    with gpu_row.opened(config, World(), Reporter(0), RankLog(0)) as run, run.prefix.writer.running():
+        like_gpu = {"forbid_sync": without_reading, "optimizer_options": lambda: {"fused": True}}
+        yield replace(run, device=SimpleNamespace(**vars(cpu) | like_gpu))
+
+
+@contextmanager
+def without_reading():
+    """As a GPU's: reading a value raises."""
+
+    def refuse(*_):
+        raise RuntimeError("read")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "item", refuse)
+        yield
 
 
 SIZES = gpu_row.Sizes(
