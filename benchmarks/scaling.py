@@ -43,9 +43,9 @@ from trainer.models import architectures
 
 FINDINGS = 14
 WARM_UP = 3
-DEFAULT_CAP_MIB = 25
-"""Source: torch.nn.parallel.DistributedDataParallel, `bucket_cap_mb`."""
-ONE_BUCKET_MIB = 4096
+BY_DEFAULT: Mapping[str, int] = {}
+"""A first bucket of 1 MiB, others of 25: a cap that is given, even this one, holds for the first as well. Source: torch's DistributedDataParallel."""
+ONE_BUCKET: Mapping[str, int] = {"bucket_cap_mb": 4096}
 
 STEP, DDP, DDP_ONE = "step alone", "step, DDP's buckets", "step, one bucket"
 SMALL, ONE, BUCKETS = "all-reduce, 4 bytes", "all-reduce, one bucket", "all-reduce, DDP's buckets"
@@ -125,20 +125,20 @@ class Rank:
             self._add_communication()
 
     def _add_communication(self) -> None:
-        parallel, sizes = self._parallel(DEFAULT_CAP_MIB), self._bucket_sizes()
+        parallel, sizes = self._parallel(BY_DEFAULT), self._bucket_sizes()
         whole = torch.zeros(sum(sizes))
         self.ways[DDP] = self._steps(parallel)
-        self.ways[DDP_ONE] = self._steps(self._parallel(ONE_BUCKET_MIB))
+        self.ways[DDP_ONE] = self._steps(self._parallel(ONE_BUCKET))
         self.ways[SMALL] = lambda: self._reduce([torch.zeros(1)])
         self.ways[ONE] = lambda: self._reduce([whole])
         self.ways[BUCKETS] = lambda: self._reduce(list(whole.split(sizes)))
 
-    def _parallel(self, cap_mib: int) -> DistributedDataParallel:
+    def _parallel(self, buckets: Mapping[str, int]) -> DistributedDataParallel:
         """A network of its own with the options of the trainer, but for the size of buckets."""
         network = architectures.build(self._size.model, "linear", FINDINGS).to(memory_format=cpu.memory_format)
         network.load_state_dict(self.network.state_dict())
-        options = {**cpu.ddp_options(), "bucket_cap_mb": cap_mib, "process_group": self._group}
-        return DistributedDataParallel(network, **options)
+        options = {name: value for name, value in cpu.ddp_options().items() if name != "bucket_cap_mb"}
+        return DistributedDataParallel(network, **options, **buckets, process_group=self._group)
 
     def _bucket_sizes(self) -> list[int]:
         """Values in each bucket of DDP, in the order of the backward pass, after it has rebuilt them."""
@@ -150,7 +150,7 @@ class Rank:
             done.set_result(bucket.buffer())
             return done
 
-        parallel = self._parallel(DEFAULT_CAP_MIB)
+        parallel = self._parallel(BY_DEFAULT)
         parallel.register_comm_hook(None, note)
         step = self._steps(parallel)
         for _ in range(WARM_UP):
