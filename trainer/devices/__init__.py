@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.config import Compile, Mode
+from trainer.config import Compile, Mode, Precision
 from trainer.errors import InputError
 
 Arithmetic = Literal["fp32", "bf16"]
@@ -34,6 +34,8 @@ class Device(Protocol):
     """Name of the mode in run.json."""
     uploads_ahead: bool
     """Whether the copy of the next batch runs beside the current step."""
+    unrecorded_memory_format: torch.memory_format
+    """Memory format on this device of runs whose record names none: they began with an earlier version."""
 
     def unsupported(self) -> str | None:
         """Why the installed software has no support for the device, None when it has. Does not acquire a device.
@@ -71,6 +73,10 @@ class Device(Protocol):
 
     def native_precision(self) -> Arithmetic:
         """Precision of `--precision auto`; call after `open`."""
+        ...
+
+    def check_precision(self, precision: Arithmetic) -> None:
+        """Raises: InputError, with the name of the hardware, for a precision that it has no units for. Does not open the device."""
         ...
 
     def open(self, local_rank: int, local_size: int) -> torch.device:
@@ -176,6 +182,17 @@ def find(name: str) -> Device:
             f"cannot use {name}: {reason} (from `--device`)", hint="use --device auto to choose a usable device"
         )
     return device
+
+
+def arithmetic(device: Device, requested: Precision) -> Arithmetic:
+    """The precision to compute in: the requested one, with `auto` the device's own; call after `open`.
+
+    Raises: InputError for one that the hardware has no units for: emulated, it would be slower than fp32.
+    """
+    if requested == "auto":
+        return device.native_precision()
+    device.check_precision(requested)
+    return requested
 
 
 def check_no_gaudi_mode(requested: Mode | None, name: str) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,19 @@ from torch.nn.utils import clip_grad_norm_
 
 from trainer.config import Compile, Mode
 from trainer.devices import Arithmetic, cannot_compile_error, check_no_gaudi_mode, inductor, rank_local_buffers
+from trainer.errors import InputError, on_one_line
 
 name = "cpu"
 backend = "gloo"
-memory_format = torch.contiguous_format
+memory_format = torch.channels_last
+unrecorded_memory_format = torch.contiguous_format
 mode_fact = "mode"
 uploads_ahead = False
+
+CPUINFO: Final = Path("/proc/cpuinfo")
+
+BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""Flags of processors that multiply in bf16. Source: arch/x86/include/asm/cpufeatures.h and, for `bf16`, arch/arm64/kernel/cpuinfo.c of Linux."""
 
 
 def unsupported() -> str | None:
@@ -63,13 +71,40 @@ def native_precision() -> Arithmetic:
     return "fp32"
 
 
+def check_precision(precision: Arithmetic) -> None:
+    """Raises: InputError for bf16 on a processor without units for it. torch would emulate it, slower than fp32."""
+    if precision == "fp32":
+        return
+    model, flags = _processor()
+    if not flags & BF16_FLAGS:
+        raise InputError(
+            f"cannot compute in bf16 on this processor: {model} has none of the flags {', '.join(sorted(BF16_FLAGS))} "
+            "(from `--precision`)",
+            hint="--precision fp32",
+        )
+
+
+def _processor() -> tuple[str, frozenset[str]]:
+    """Name of the processor and its flags; the name says why there are none where they cannot be read."""
+    try:
+        text = CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError as problem:
+        return f"a processor whose {CPUINFO} cannot be read ({problem.strerror})", frozenset()
+    values = {
+        key.strip().lower(): value.strip()
+        for key, _, value in (line.partition(":") for line in reversed(text.splitlines()))
+    }
+    flags = values.get("flags", values.get("features", "")).split()
+    return on_one_line(values.get("model name") or "a processor without a name"), frozenset(flags)
+
+
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol
     """The CPU. OMP_NUM_THREADS limits its threads; `trainer.runtime.entrypoint` sets it to this worker's share."""
     return torch.device("cpu")
 
 
 def autocast(precision: Arithmetic) -> AbstractContextManager[Any]:
-    """bf16 on request; slow on most CPUs."""
+    """bf16 on request; `check_precision` refuses it where it is slow."""
     return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
 
 

@@ -16,7 +16,7 @@ from trainer.errors import InputError
 
 name = "cuda"
 backend = "nccl"
-memory_format = torch.channels_last
+memory_format = unrecorded_memory_format = torch.channels_last
 mode_fact = "mode"
 uploads_ahead = True
 
@@ -131,6 +131,16 @@ def compiled(module: nn.Module, mode: Mode) -> nn.Module:
 def native_precision() -> Arithmetic:
     """bf16 where the GPU computes in it, fp32 on generations before Ampere, where torch emulates it."""
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
+def check_precision(precision: Arithmetic) -> None:
+    """Raises: InputError for bf16 on a GPU before Ampere, where torch emulates it."""
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InputError(
+            f"cannot compute in bf16 on {torch.cuda.get_device_name()}: generations before Ampere have no units for it "
+            "(from `--precision`)",
+            hint="--precision fp32",
+        )
 
 
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol

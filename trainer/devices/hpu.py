@@ -25,7 +25,7 @@ from trainer.errors import InputError, on_one_line
 
 name = "hpu"
 backend = "hccl"
-memory_format = torch.contiguous_format
+memory_format = unrecorded_memory_format = torch.contiguous_format
 mode_fact = "gaudi_mode"
 uploads_ahead = False
 
@@ -119,6 +119,10 @@ def compiled(module: nn.Module, mode: Mode) -> nn.Module:
 def native_precision() -> Arithmetic:
     """bf16, which every generation computes in."""
     return "bf16"
+
+
+def check_precision(precision: Arithmetic) -> None:
+    """Every generation computes in both."""
 
 
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol

@@ -118,6 +118,8 @@ class Record(TypedDict, total=False):
     versions: dict[str, Any]
     world_size: Count
     device: str
+    memory_format: str
+    """Of weights and images in memory; missing in records of earlier versions."""
     layout: str
     prepared_from: str
     """Layout of the source of a prepared set; missing for any other data set."""

@@ -133,7 +133,7 @@ def timed(device: Device, workload: Workload, precision: Precision, reporter: Re
     Raises: JobFailedError when the batch does not fit into the device's memory.
     """
     on = device.open(0, 1)
-    arithmetic = device.native_precision() if precision == "auto" else precision
+    arithmetic = devices.arithmetic(device, precision)
     try:
         step = _step(device, on, workload, arithmetic)
         with reporter.progress(f"timing {device.name}", WARMING_UP_STEPS + workload.steps) as advance:

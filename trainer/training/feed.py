@@ -67,7 +67,7 @@ def of_images(run: Run) -> Feed:
     return Feed(
         run.loader,
         partial(augmentation.draws, side=run.pack.index.geometry.side),
-        partial(_augmented, augmentation, run.device.memory_format),
+        partial(_augmented, augmentation, run.memory_format),
         _whole,
         run.evaluator,
     )

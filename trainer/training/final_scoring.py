@@ -71,7 +71,9 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
             positive_class=run.positive_class,
             gray_bits=run.pack.index.geometry.gray_bits,
         )
-        run.prefix.writer.queue_file(MODEL, with_header(to_safetensors(model_state), header))
+        # Checkpoints of earlier versions have the memory format of the GPU that they were trained on.
+        weights = {name: tensor.contiguous() for name, tensor in model_state.items()}
+        run.prefix.writer.queue_file(MODEL, with_header(to_safetensors(weights), header))
     run.watchdog.pause()
     run.group.on_rank0(lambda: flush(run))
     scores = {split: _scores(run, one) for split, one in predicted.items()}

@@ -168,7 +168,15 @@ def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]
 def _on_cpu(run: Run) -> Run:
     on = torch.device("cpu")
     weights = None if run.label_weights is None else run.label_weights.to(on)
-    return replace(run, device=cpu, on=on, precision="fp32", labels_NK=run.labels_NK.cpu(), label_weights=weights)
+    return replace(
+        run,
+        device=cpu,
+        on=on,
+        precision="fp32",
+        memory_format=cpu.memory_format,
+        labels_NK=run.labels_NK.cpu(),
+        label_weights=weights,
+    )
 
 
 def _handed_over(ours: Training, theirs: Training) -> float:
@@ -217,7 +225,7 @@ def _weights(run: Run) -> nn.Module:
 
 def _copy(run: Run, training: Training, network: nn.Module, epoch: int) -> Training:
     """A training of this network on the device of `run`, in eval mode, with gradients of what this epoch trains."""
-    network = copy.deepcopy(network).to(run.on).to(memory_format=run.device.memory_format).eval()
+    network = copy.deepcopy(network).to(run.on).to(memory_format=run.memory_format).eval()
     (architectures.freeze if run.config.freezes(epoch) else architectures.unfreeze)(network)
     return replace(training, network=network, parallel=network, optimizer=optimizer_of(run, network))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -47,7 +47,10 @@ from trainer.runtime.world import World
 from trainer.storage.cache_folder import cache_folder
 from trainer.training.claim import Prefix, claim_run
 from trainer.training.label_weights import LabelWeights, label_weights
+from trainer.training.memory_format import FORMATS, format_to_use
 from trainer.training.run_data import Images, Labels, cache_of, prepare_images, read_run_labels
+
+T = TypeVar("T")
 
 JOINING_S: Final = 120.0
 """Time limit for joining workers that torchrun has started: after a restart with its static rendezvous they may have read
@@ -65,6 +68,8 @@ class Run:
     mode: Mode
     """Mode of the device."""
     precision: Arithmetic
+    memory_format: torch.memory_format
+    """Of the network and its input; of a run that resumes, the one it began with."""
     reporter: Reporter
     source: Source
     """Labels of the data set, and their location."""
@@ -161,11 +166,13 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
         )
         is_new = prefix.newest is None and world.is_rank0
         weights = workers.group.all_or_raise(lambda: _first_weights(config, labels, reporter) if is_new else None)
+        memory_format = workers.group.on_rank0(lambda: _memory_format(prefix, workers.device))
         images = prepare_images(config, labels, workers.group, reporter, workers.watchdog)
         facts = {
             "world_size": world.size,
             "device": workers.device.name,
             workers.device.mode_fact: workers.mode,
+            "memory_format": memory_format,
             "layout": labels.source.layout,
             "images": len(labels.source.table),
             **labels.facts,
@@ -177,16 +184,24 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             )
         )
         yield _assembled(
-            config, reporter, workers=workers, labels=labels, images=images, prefix=prefix, weights=weights
+            config,
+            reporter,
+            workers=workers,
+            labels=labels,
+            images=images,
+            prefix=prefix,
+            weights=weights,
+            memory_format=FORMATS[memory_format],
         )
 
 
 def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: RankLog, held: ExitStack) -> _Workers:
     """Open the device and join the other workers, under the watchdog."""
-    device, mode = _device(config, world)
+    device, mode = _once_per_node(world, lambda: _device(config))
     if mode == "compile":
         inductor.keep_files_in(cache_folder(cache_of(config), "compiled"), usable_cores() // world.local_size)
     on = device.open(world.local_rank, world.local_size)
+    precision = _once_per_node(world, lambda: devices.arithmetic(device, config.precision))
     watchdog = Watchdog(
         parse_duration(config.hang_after, "--hang-after"), reporter.line, leave=_close_log_and_exit(log)
     )
@@ -199,7 +214,7 @@ def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: Ra
         device=device,
         on=on,
         mode=mode,
-        precision=device.native_precision() if config.precision == "auto" else config.precision,
+        precision=precision,
         watchdog=watchdog,
         batch=group.all_or_raise(lambda: config.batch_per_worker(world.size)),
     )
@@ -214,6 +229,7 @@ def _assembled(
     images: Images,
     prefix: Prefix,
     weights: StateDict | None,
+    memory_format: torch.memory_format,
 ) -> Run:
     device, table = workers.device, labels.source.table
     loader, stop = Loader(images.pack, device, workers.batch), Stop()
@@ -224,6 +240,7 @@ def _assembled(
         on=workers.on,
         mode=workers.mode,
         precision=workers.precision,
+        memory_format=memory_format,
         reporter=reporter,
         source=labels.source,
         rows=images.rows,
@@ -231,7 +248,7 @@ def _assembled(
         loader=loader,
         evaluator=DistributedPredictor(
             loader=loader,
-            view=partial(centre_view, crop_px=config.crop_px, memory_format=device.memory_format),
+            view=partial(centre_view, crop_px=config.crop_px, memory_format=memory_format),
             device=device,
             group=workers.group,
             precision=workers.precision,
@@ -302,11 +319,21 @@ def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
     return leave
 
 
-def _device(config: TrainConfig, world: World) -> tuple[Device, Mode]:
-    """The device and its mode. The workers are not joined yet; what is missing is missing on all, so local rank 0 reports it."""
+def _device(config: TrainConfig) -> tuple[Device, Mode]:
+    """The device and its mode."""
+    device = devices.find(config.device)
+    return device, device.choose_mode(config.gaudi_mode, config.compile)
+
+
+def _memory_format(prefix: Prefix, device: Device) -> str:
+    """Name of the memory format that this start trains in."""
+    return format_to_use(None if prefix.newest is None else run_record(prefix.storage), device)
+
+
+def _once_per_node(world: World, act: Callable[[], T]) -> T:
+    """The result of an act that fails for all workers of a node alike, before they are joined: then only local rank 0 reports it."""
     try:
-        device = devices.find(config.device)
-        return device, device.choose_mode(config.gaudi_mode, config.compile)
+        return act()
     except KnownError as problem:
         if world.is_local_rank0:
             raise

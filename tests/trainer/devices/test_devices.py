@@ -471,6 +471,60 @@ def test_precision_of_auto_is_one_that_the_gpu_computes_in(monkeypatch, major, p
     assert (cpu.native_precision(), hpu.native_precision()) == ("fp32", "bf16")
 
 
+@pytest.fixture
+def processor(monkeypatch, tmp_path):
+    """The processor that this text of /proc/cpuinfo describes; None for a system without it."""
+
+    def described(text):
+        monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
+        if text is not None:
+            cpu.CPUINFO.write_text(text)
+
+    return described
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "processor\t: 0\nmodel name\t: Xeon 3\nflags\t\t: fpu avx512f avx512_bf16 la57\n",
+        "processor\t: 0\nmodel name\t: Xeon 4\nflags\t\t: fpu amx_bf16 amx_tile\n\nprocessor\t: 1\nflags\t: fpu\n",
+        "processor\t: 0\nFeatures\t: fp asimd bf16\nCPU part\t: 0xd40\n",
+    ],
+    ids=["avx512", "amx", "arm"],
+)
+def test_processors_with_units_for_bf16_compute_in_it(processor, text):
+    processor(text)
+    assert devices.arithmetic(cpu, "bf16") == "bf16"
+    assert devices.arithmetic(cpu, "auto") == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("model name\t: Xeon 2\nflags\t: fpu avx512f avx512_vnni\n", "Xeon 2"),
+        ("Features\t: fp asimd svebf16x\nCPU part\t: 0xd0c\n", "a processor without a name"),
+        ("model name\t: avx512_bf16\n", "avx512_bf16 has none"),
+        (None, r"a processor whose .*/cpuinfo cannot be read \(No such file or directory\)"),
+    ],
+)
+def test_processors_without_units_for_bf16_are_refused_by_name(processor, text, name):
+    """Emulated, it is slower than fp32, which is all that asking for it is about."""
+    processor(text)
+    with pytest.raises(InputError, match=rf"bf16 on this processor: {name}.* avx512_bf16.*`--precision`") as refusal:
+        devices.arithmetic(cpu, "bf16")
+    assert refusal.value.hint == "--precision fp32"
+    assert devices.arithmetic(cpu, "fp32") == "fp32"
+
+
+def test_gpu_that_would_emulate_bf16_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100-PCIE-16GB")
+    with pytest.raises(InputError, match=r"bf16 on Tesla V100-PCIE-16GB: .*before Ampere"):
+        devices.arithmetic(cuda, "bf16")
+    assert devices.arithmetic(cuda, "fp32") == "fp32"
+    assert devices.arithmetic(cuda, "auto") == "fp32"
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 def test_utilisation_is_a_fraction_or_unknown(module):
     """A figure beside the run: where it can't be had the run goes on without it."""

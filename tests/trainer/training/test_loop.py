@@ -437,7 +437,6 @@ def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
     flushed = []
     device = SimpleNamespace(
-        memory_format=torch.contiguous_format,
         autocast=lambda _: torch.autocast("cpu", enabled=False),
         flush=lambda: flushed.append(1),
     )
@@ -446,6 +445,7 @@ def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
         on=torch.device("cpu"),
         device=device,
         precision="fp32",
+        memory_format=torch.contiguous_format,
         labels_NK=torch.ones(9, 2) / 2,
         label_weights=None,
         loss=LOSSES[loss],
