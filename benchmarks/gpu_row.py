@@ -253,9 +253,9 @@ def _ours_and_bar(device: Device, row: Row, sizes: Sizes, folder: Path) -> Itera
 
 def _bar(run: Run, row: Row, sizes: Sizes) -> Step:
     """The least that a training of this network must do, with what this device offers to do it fast."""
-    network = _network(run.on, sizes, run.device.memory_format)
+    network = _network(run.on, sizes, run.memory_format)
     part = run.device.compiled(network, run.mode)
-    x_NCHW = _batch(run.on, row, sizes, run.device.memory_format)
+    x_NCHW = _batch(run.on, row, sizes, run.memory_format)
     return Step(part, x_NCHW, run.device.optimizer_options(), lambda: run.device.autocast(run.precision))
 
 
