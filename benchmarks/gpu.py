@@ -40,6 +40,7 @@ from roofline import SHAPES, bound_images_per_s, image_bytes
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import KnownError
 from trainer.models import architectures
+from trainer.runtime.cores import usable_cores
 
 HERE = Path(__file__).parent
 """Rows start with `-c`: the processes that decode images load the program that they were started from, and need no torch."""
@@ -218,7 +219,8 @@ def in_a_process(row: Row, sizes: Sizes, data: Path, limit_s: float) -> Iterator
     """The results of a row from a process of its own; how it failed is one."""
     described = json.dumps([dataclasses.asdict(each) for each in (row, sizes)])
     argv = [sys.executable, "-c", "import gpu; gpu.main()", "--row", described, str(data)]
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(data / "compiled"), "PYTHONPATH": str(HERE)}
+    environment = os.environ | {"PYTHONPATH": str(HERE), "TORCHINDUCTOR_CACHE_DIR": str(data / "compiled")}
+    environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(usable_cores()))  # no other worker compiles
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True) as process:
         try:
             out, remark = process.communicate(timeout=limit_s)[0], ""
