@@ -247,12 +247,16 @@ def prediction(found: Mapping[int, Seconds], n_bytes: int) -> list[str]:
             f"{kind}: ring of 2 {bytes_per_s / 1e6:.0f} MB/s, latency {1e6 * latency_s:.0f} us; "
             f"2 steps beside each other take {two[STEP] / one[STEP]:.3f} of one alone"
         )
-        for words, share in (("nothing overlaps", 0.0), ("all of it overlaps", 1.0)):
-            estimate_s = one[STEP] + (1 - share) * reduction_s
-            lines.append(
-                f"{kind}: step of 2 ranks, where {words}: estimated {1e3 * estimate_s:.1f} ms, measured {1e3 * two[DDP]:.1f} ms, "
-                f"error {estimate_s / two[DDP] - 1:+.1%}"
-            )
+        estimates_s = {
+            "from 1 rank": one[STEP] + reduction_s,
+            "from 1 rank, all of it overlaps": one[STEP],
+            "from 2 steps beside each other": two[STEP] + reduction_s,
+        }
+        lines += [
+            f"{kind}: step of 2 ranks, {words}: estimated {1e3 * each_s:.1f} ms, measured {1e3 * two[DDP]:.1f} ms, "
+            f"error {each_s / two[DDP] - 1:+.1%}"
+            for words, each_s in estimates_s.items()
+        ]
     return lines
 
 
