@@ -13,6 +13,9 @@ A time is that of the slowest rank after a barrier. The overlap of a round is th
 
     overlap = 1 - (step with DDP - step without communication) / all-reduce alone
 
+Small against the noise of a step, this difference needs a quiet machine. So the times at which each bucket's all-reduce starts and ends in a
+step are measured as well: the part of them before the last gradient is there is the most that can overlap.
+
 Medians are printed with their 95 % interval over the rounds (a sign test: it assumes no distribution), and beside them the fastest round
 of each, which other programs on the machine disturb least. Where the interval of an overlap is wider than the all-reduce, it is unknown.
 At the end the step of 2 ranks is estimated from that of 1 by the formula of docs/benchmarks.md, and compared with the measured one.
@@ -50,10 +53,12 @@ ONE_BUCKET: Mapping[str, int] = {"bucket_cap_mb": 4096}
 STEP, DDP, DDP_ONE = "step alone", "step, DDP's buckets", "step, one bucket"
 SMALL, ONE, BUCKETS = "all-reduce, 4 bytes", "all-reduce, one bucket", "all-reduce, DDP's buckets"
 
+BESIDE = "all-reduce beside the backward pass, DDP's buckets"
+
 KINDS = {"DDP's buckets": (DDP, BUCKETS), "one bucket": (DDP_ONE, ONE)}
 
 Seconds = Mapping[str, Sequence[float]]
-"""Of each round, by what was measured."""
+"""Of each round, by what was measured; of `BESIDE`, shares."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,12 @@ def overlap(step: float, parallel: float, reduction: float) -> float:
     return 1 - (parallel - step) / reduction
 
 
+def beside(spans: Sequence[tuple[float, float]], last_start: float) -> float:
+    """The share of these spans, each from start to end, that lies before the start of the last one."""
+    whole = sum(end - start for start, end in spans)
+    return sum(max(0.0, min(end, last_start) - start) for start, end in spans) / whole
+
+
 def ring_s(ranks: int, n_bytes: float, *, bytes_per_s: float, latency_s: float) -> float:
     """Seconds of a ring all-reduce: each rank sends and receives its share 2(n-1) times, each with a latency."""
     steps = 2 * (ranks - 1)
@@ -120,6 +131,7 @@ class Rank:
             memory_format=cpu.memory_format
         )
         self._y_NK = torch.randint(0, 2, (size.batch, FINDINGS), generator=generator).float()
+        self.spans: list[tuple[float, float]] = []
         self.ways: dict[str, Callable[[], object]] = {STEP: self._steps(self.network)}
         if ranks > 1:
             self._add_communication()
@@ -129,6 +141,7 @@ class Rank:
         whole = torch.zeros(sum(sizes))
         self.ways[DDP] = self._steps(parallel)
         self.ways[DDP_ONE] = self._steps(self._parallel(ONE_BUCKET))
+        self.ways[BESIDE] = self._steps(self._noting())
         self.ways[SMALL] = lambda: self._reduce([torch.zeros(1)])
         self.ways[ONE] = lambda: self._reduce([whole])
         self.ways[BUCKETS] = lambda: self._reduce(list(whole.split(sizes)))
@@ -139,6 +152,25 @@ class Rank:
         network.load_state_dict(self.network.state_dict())
         options = {name: value for name, value in cpu.ddp_options().items() if name != "bucket_cap_mb"}
         return DistributedDataParallel(network, **options, **buckets, process_group=self._group)
+
+    def _noting(self) -> DistributedDataParallel:
+        """With DDP's buckets, and the start and end of the all-reduce of each in `spans`."""
+
+        def reduce(_state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+            start_s = time.perf_counter()
+            work = dist.all_reduce(
+                bucket.buffer().div_(dist.get_world_size(self._group)), group=self._group, async_op=True
+            )
+
+            def note(reduced: torch.futures.Future[list[Tensor]]) -> Tensor:
+                self.spans.append((start_s, time.perf_counter()))
+                return reduced.value()[0]
+
+            return work.get_future().then(note)
+
+        parallel = self._parallel(BY_DEFAULT)
+        parallel.register_comm_hook(None, reduce)
+        return parallel
 
     def _bucket_sizes(self) -> list[int]:
         """Values in each bucket of DDP, in the order of the backward pass, after it has rebuilt them."""
@@ -174,14 +206,19 @@ class Rank:
         for work in works:
             work.wait()
 
-    def seconds(self, way: str) -> float:
-        """Of the slowest rank."""
+    def value(self, way: str) -> float:
+        """Seconds of the slowest rank; of `BESIDE`, the mean share."""
         dist.barrier(self._group)
+        self.spans.clear()
         start_s = time.perf_counter()
         self.ways[way]()
-        slowest = torch.tensor([time.perf_counter() - start_s], dtype=torch.float64)
-        dist.all_reduce(slowest, op=dist.ReduceOp.MAX, group=self._group)
-        return float(slowest)
+        value, op = time.perf_counter() - start_s, dist.ReduceOp.MAX
+        if way == BESIDE:
+            value = beside(self.spans, max(start for start, _ in self.spans)) / dist.get_world_size(self._group)
+            op = dist.ReduceOp.SUM
+        found = torch.tensor([value], dtype=torch.float64)
+        dist.all_reduce(found, op=op, group=self._group)
+        return float(found)
 
 
 def measured(size: Size, counts: Sequence[int]) -> dict[int, dict[str, list[float]]]:
@@ -205,9 +242,9 @@ def _measure_round(rank: Rank, found: Mapping[str, list[float]], number: int) ->
     ways = list(rank.ways)
     first = number % len(ways)
     for way in [*ways[first:], *ways[:first]]:
-        seconds = rank.seconds(way)
+        value = rank.value(way)
         if number >= 0:
-            found[way].append(seconds)
+            found[way].append(value)
 
 
 def table(found: Mapping[int, Seconds], cores: int) -> list[str]:
@@ -218,6 +255,7 @@ def table(found: Mapping[int, Seconds], cores: int) -> list[str]:
         lines += [
             f"| {name} | {way} | {estimate(values).as_text(1, 1e3)} ms | {1e3 * min(values):.1f} ms |"
             for way, values in seconds.items()
+            if way != BESIDE
         ]
         if ranks > 1:
             lines += _overlaps(name, seconds)
@@ -225,7 +263,7 @@ def table(found: Mapping[int, Seconds], cores: int) -> list[str]:
 
 
 def _overlaps(name: str, seconds: Seconds) -> list[str]:
-    lines = []
+    lines = [f"| {name} | {BESIDE} | {estimate(seconds[BESIDE]).as_text(2)} | |"]
     for kind, (parallel, reduction) in KINDS.items():
         found = estimate(
             [overlap(*each) for each in zip(seconds[STEP], seconds[parallel], seconds[reduction], strict=True)]

@@ -280,6 +280,12 @@ def test_overlap_is_the_part_of_the_all_reduce_that_a_step_does_not_wait_for():
     assert scaling.overlap(step=1.0, parallel=2.0, reduction=0.5) == -1
 
 
+def test_part_of_the_all_reduce_before_the_last_gradient_can_overlap():
+    """The last bucket never does, so that one bucket has nothing to run beside."""
+    assert scaling.beside([(0, 1), (2, 5), (4, 6)], last_start=4) == 0.5
+    assert scaling.beside([(3, 5)], last_start=3) == 0
+
+
 def test_inputs_of_the_ring_give_the_times_they_were_computed_from():
     bytes_per_s, latency_s = scaling.ring_inputs(4, 1e6, small_s=0.006, whole_s=0.156)
     assert bytes_per_s == pytest.approx(1e7)
@@ -294,10 +300,11 @@ def test_rounds_are_measured_on_one_rank_and_the_table_says_how_ranks_share_core
         found = scaling.measured(scaling.Size("densenet_tiny", batch=2, px=32, rounds=2), [1])
         rank = scaling.Rank(scaling.Size("densenet_tiny", batch=2, px=32, rounds=2), 2, None)
         assert rank._bucket_sizes() == [sum(each.numel() for each in rank.network.parameters())]
-        two = {way: [rank.seconds(way), rank.seconds(way)] for way in rank.ways}
+        two = {way: [rank.value(way), rank.value(way)] for way in rank.ways}
     finally:
         dist.destroy_process_group()
     assert list(found) == [1]
+    assert two[scaling.BESIDE] == [0, 0], "one bucket"
     assert {way: len(values) for way, values in found[1].items()} == {scaling.STEP: 2}
     lines = scaling.table({**found, 2: two}, cores=1)
     assert any(line.startswith("| 2, oversubscribed | overlap, one bucket |") for line in lines)
