@@ -26,6 +26,7 @@ from trainer.errors import InputError, JobFailedError
 from trainer.models import architectures
 from trainer.models.losses import LOSSES
 from trainer.runtime.console import Reporter
+from trainer.runtime.torch_errors import is_out_of_memory
 from trainer.training.throughput import WARMING_UP_STEPS
 
 Mode = Literal["train", "predict"]
@@ -138,8 +139,8 @@ def timed(device: Device, workload: Workload, precision: Precision, reporter: Re
         step = _step(device, on, workload, arithmetic)
         with reporter.progress(f"timing {device.name}", WARMING_UP_STEPS + workload.steps) as advance:
             seconds = [_timed_step(step, advance) for _ in range(WARMING_UP_STEPS + workload.steps)]
-    except RuntimeError as problem:  # devices raise different subclasses; the CPU raises RuntimeError itself
-        if "memory" not in str(problem).lower():
+    except RuntimeError as problem:
+        if not is_out_of_memory(problem):
             raise
         raise JobFailedError(
             f"cannot time a batch of {workload.batch_size} on {device.name}: it does not fit into memory",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from trainer.config import TrainConfig
 from trainer.data.loader import Rows, training_batches, training_order
 from trainer.devices import FALLBACK
-from trainer.errors import JobFailedError, KnownError, PeerError, TimeLimitError
+from trainer.errors import InputError, JobFailedError, KnownError, PeerError, TimeLimitError
 from trainer.evaluation.scores import LOG_ODDS, Scores, null_if_nan, score
 from trainer.layout import METRICS
 from trainer.runs import history
@@ -34,7 +35,7 @@ from trainer.runtime.world import World
 from trainer.training.feed import of_features
 from trainer.training.final_scoring import FINAL_S, SCORING, Results, finish, flush
 from trainer.training.parity import check_parity
-from trainer.training.setup import Run, opened, predicting
+from trainer.training.setup import Run, opened, predicting, why_not_compiled
 from trainer.training.state import LOWER_RATE, Training, averaged_state, begin, prepare_epoch, ranks_of, snapshot
 from trainer.training.step import set_rate, train_step
 from trainer.training.step_inputs import EpochInputs
@@ -89,13 +90,14 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         training.step += 1
         note_step(training.step)
         finite.note(result.grad_norm)
+        training.profiler.after_step()
         meter.count(number)
         if number == WARMING_UP_STEPS:
             warm = run.device.counters()
         ends = number == len(batches)
         if training.step % run.config.log_every_steps == 0 or ends:
             run.group.all_or_raise(finite.check)
-            words = _log(run, training, result.loss.item(), meter)
+            words = _log(run, training, result.loss, meter)
         advance(1, words)
         flags = run.coordination.after_step()
         if flags.end:
@@ -104,6 +106,7 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         if not ends and (flags.checkpoint or _is_due(run.config, training.step)):
             run.group.all_or_raise(finite.check)
             take_checkpoint(run, training)
+    training.profiler.end()
     report_fallbacks(run, warm)
     return EpochResult(
         images_per_s=meter.images_per_s(),
@@ -121,8 +124,9 @@ def _batches_of(run: Run, epoch: int, first_step: int) -> list[Rows]:
     return training_batches(order, rank=world.rank, world=world.size, first_step=first_step)
 
 
-def _log(run: Run, training: Training, loss: float, meter: Meter) -> str:
-    """Record this step's loss; returns a short status text."""
+def _log(run: Run, training: Training, device_loss: Tensor, meter: Meter) -> str:
+    """Record this step's loss, which waits for the device; returns a short status text."""
+    loss = device_loss.item()
     meter.note_utilisation(run.device.utilisation())
     if run.is_rank0:
         training.curves.add(training.step, {"train/loss": loss, "train/lr": training.optimizer.param_groups[0]["lr"]})
@@ -295,16 +299,32 @@ def _save_and_raise(run: Run, end: StopError | TimeLimitError) -> None:
     raise end
 
 
+def out_of_memory(config: TrainConfig, world: World, words: str) -> InputError:
+    """The error when a batch does not fit into memory, with the flags to lower."""
+    images = config.batch_per_worker(world.size)
+    half = f"--batch-size {images // 2}" if config.batch_size else f"--global-batch-size {images // 2 * world.size}"
+    flags = [half] if images > 1 else []
+    if config.model.startswith("densenet") and config.activation_memory == "normal":
+        flags.append("--activation-memory low")
+    if config.precision == "fp32":
+        flags.append("--precision bf16")
+    flags.append(f"a --crop-px below {config.crop_px}")
+    return InputError(
+        f"cannot train on {images} images of {config.crop_px} x {config.crop_px} pixels per worker and step: out of memory ({words})",
+        hint=f"use one or more of {', '.join(flags)}",
+    )
+
+
 def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -> Results:
     """A whole run: prepare, train, evaluate the best checkpoint. All workers call it.
 
     Raises: KnownError.
     """
-    with translated_torch_errors(), opened(config, world, reporter, log) as run:
+    with translated_torch_errors(partial(out_of_memory, config, world)), opened(config, world, reporter, log) as run:
         if run.is_rank0:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps per epoch, global batch {run.global_batch}"
             reporter.line(f"training on {world.size} x {run.executed_on}: {images}")
-            reason = run.device.cannot_compile() if config.compile == "auto" else None
+            reason = why_not_compiled(run)
             if reason is not None:
                 reporter.line(f"training goes on without torch.compile: {reason}")
             if run.positive_class is not None:

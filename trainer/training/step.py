@@ -3,11 +3,13 @@
 Shapes: N images, K findings.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from trainer.data.loader import Batch
+from trainer.models.architectures import in_backward
 from trainer.training.schedule import rate_factor
 from trainer.training.setup import Run
 from trainer.training.state import Training
@@ -37,7 +39,8 @@ def add_gradients(run: Run, training: Training, x_N1SS: Tensor, inputs: StepInpu
     with run.device.autocast(run.precision):
         logits_NK = training.parallel(view)
     loss = run.loss(logits_NK.float(), y_NK, weights_NK)
-    loss.backward()
+    with in_backward(training.network) if run.config.activation_memory == "low" else nullcontext():
+        loss.backward()
     run.device.flush()
     return loss.detach()
 
