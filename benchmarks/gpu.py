@@ -218,8 +218,9 @@ def in_this_process(row: Row, sizes: Sizes, data: Path, _limit_s: float) -> Iter
 def in_a_process(row: Row, sizes: Sizes, data: Path, limit_s: float) -> Iterator[Result]:
     """The results of a row from a process of its own; how it failed is one."""
     described = json.dumps([dataclasses.asdict(each) for each in (row, sizes)])
-    argv = [sys.executable, "-c", "import gpu; gpu.main()", "--row", described, str(data)]
-    environment = os.environ | {"PYTHONPATH": str(HERE), "TORCHINDUCTOR_CACHE_DIR": str(data / "compiled")}
+    argv = [sys.executable, "-c", f"import sys; sys.path.append({str(HERE)!r}); import gpu; sys.exit(gpu.main())"]
+    argv += ["--row", described, str(data)]
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(data / "compiled")}
     environment.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(usable_cores()))  # no other worker compiles
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True) as process:
         try:

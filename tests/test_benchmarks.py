@@ -233,6 +233,12 @@ def test_rows_for_which_no_time_is_left_are_named(tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_row_of_a_process_of_its_own_is_read_back(monkeypatch, tmp_path, warm):
+    monkeypatch.setattr(gpu.sys, "executable", warm)
+    (result,) = gpu.in_a_process(gpu_row.Row("fp32", 4), SIZES, tmp_path, 300.0)
+    assert (result.what, result.batch, result.precision, len(result.seconds)) == ("fp32", 4, "fp32", 2)
+
+
 class LateTimeout(subprocess.Popen):
     """Its time is over as soon as the process has printed what it prints."""
 
