@@ -15,13 +15,12 @@ from typing import Final
 import torch
 
 from trainer.config import TrainConfig
-from trainer.devices import Device
+from trainer.devices import Device, device_trial
 from trainer.errors import JobFailedError, KnownError
 from trainer.location import Location
 from trainer.runs import known_nodes, node_checks
 from trainer.runs.checks import Outcome, Row, as_table, from_json
 from trainer.runs.preflight import clock
-from trainer.runtime import device_trial
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.world import World
 from trainer.storage import Storage, open_storage

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from trainer.config import from_argv
-from trainer.devices import cpu
+from trainer.devices import cpu, device_trial
+from trainer.devices.device_trial import Trial
 from trainer.errors import InputError, JobFailedError, RemoteError
 from trainer.layout import POD_NODE
 from trainer.runs import known_nodes, node_checks
 from trainer.runs.checks import Outcome, Row
-from trainer.runtime import device_trial
-from trainer.runtime.device_trial import Trial
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.world import World
 from trainer.storage import LocalStorage

@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-from trainer.devices import cpu
+from trainer.devices import cpu, device_trial
 from trainer.errors import InputError, JobFailedError
-from trainer.runtime import device_trial
 
 
 def trial(code, **limits):
@@ -18,7 +17,7 @@ def trial(code, **limits):
 
 
 def test_device_that_computes_passes(warm):
-    found = device_trial.run("cpu", 0, 1, program=(warm, "-m", "trainer.runtime.device_trial"))
+    found = device_trial.run("cpu", 0, 1, program=(warm, "-m", "trainer.devices.device_trial"))
     assert found.software == cpu.software()
     assert "thread" in found.hardware
     assert found.seconds > 0
