@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import re
 import threading
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Coordination
 from trainer.runtime.world import World
-from trainer.training import loop, run_data, setup
+from trainer.training import loop, run_data, setup, throughput
 from trainer.training.final_scoring import flush
 from trainer.training.profiling import TOP, top_operations
 from trainer.training.step_inputs import EpochInputs
@@ -374,3 +375,18 @@ def test_memory_that_runs_out_in_a_step_is_named_with_the_batch(run, monkeypatch
     monkeypatch.setattr(loop, "train_step", step)
     with pytest.raises(InputError, match=r"on 8 images of 32 x 32 pixels per worker and step: out of memory \(CUDA"):
         run("r")
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_steps_that_compile_are_no_part_of_the_throughput(monkeypatch, compiles):
+    """An epoch of a few steps has none then; otherwise its warm-up is better than nothing."""
+    clock = [0.0]
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
+    meter = throughput.Meter(SimpleNamespace(waited_s=0.0), 8, compiles=compiles)
+    rates = []
+    for step, seconds in enumerate([100.0, 50.0, 50.0, 2.0, 2.0], start=1):
+        clock[0] += seconds
+        meter.count(step)
+        rates.append(meter.images_per_s())
+    warm_up = [math.nan, math.nan] if compiles else [0.08, 16 / 150]
+    assert rates == pytest.approx([*warm_up, math.nan, 4.0, 4.0], nan_ok=True)
