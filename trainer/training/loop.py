@@ -326,7 +326,7 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
     with translated_torch_errors(partial(out_of_memory, config, world)), opened(config, world, reporter, log) as run:
         if run.is_rank0:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps per epoch, global batch {run.global_batch}"
-            reporter.line(f"training on {world.size} x {run.executed_on}: {images}")
+            reporter.line(f"training on {world.size} x {run.executed_on} ({run.device.hardware()}): {images}")
             reason = why_not_compiled(run)
             if reason is not None:
                 reporter.line(f"training goes on without torch.compile: {reason}")

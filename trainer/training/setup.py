@@ -173,6 +173,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             "device": workers.device.name,
             workers.device.mode_fact: workers.mode,
             "memory_format": memory_format,
+            "threads_per_worker": torch.get_num_threads(),
             "layout": labels.source.layout,
             "images": len(labels.source.table),
             **labels.facts,
