@@ -20,7 +20,6 @@ from trainer.errors import JobFailedError, KnownError
 from trainer.location import Location
 from trainer.runs import known_nodes, node_checks
 from trainer.runs.checks import Outcome, Row, as_table, from_json
-from trainer.runs.preflight import clock
 from trainer.runtime import device_trial
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.world import World
@@ -154,6 +153,8 @@ def clock_rows(config: TrainConfig) -> Iterator[Row]:
     bucket = next((each for each in map(Location, (config.output, config.data)) if each.is_bucket), None)
     if bucket is None:
         return
+    from trainer.runs.preflight import clock  # noqa: PLC0415 - loads an HTTP client, which runs without a bucket do not need
+
     try:
         outcome = clock(bucket)
     except KnownError:  # the run's own requests report a server that does not respond

@@ -180,14 +180,14 @@ def test_clock_against_the_s3_server_only_warns(monkeypatch, status, shown):
     config = from_argv(
         ["--data", "/d", "--output", "s3://b/p", "--name", "r", "--cache-dir", "/c", "--preset", "smoke"]
     )
-    monkeypatch.setattr("trainer.training.preflight.clock", lambda _: Outcome(status, "61 s ahead", "NTP"))
+    monkeypatch.setattr("trainer.runs.preflight.clock", lambda _: Outcome(status, "61 s ahead", "NTP"))
     [row] = clock_rows(config)
     assert (row.check, row.outcome.status) == ("clock", shown)
 
     def down(_):
         raise RemoteError("no response")
 
-    monkeypatch.setattr("trainer.training.preflight.clock", down)
+    monkeypatch.setattr("trainer.runs.preflight.clock", down)
     assert list(clock_rows(config)) == []
     assert list(clock_rows(replace(config, output="/o"))) == []
 
