@@ -59,6 +59,7 @@ MOST: Final = {
     "warmup_epochs": 1e6,
     "pack_side": 4096,
     "rotate": 180.0,
+    "profile": 100,
 }
 """Largest meaningful values; larger ones are typing errors."""
 
@@ -368,6 +369,8 @@ class TrainConfig(LabelChoices):
             _check_least(flag, getattr(self, flag), 0)
         for flag, most in MOST.items():
             value = getattr(self, flag)
+            if value is None:
+                continue
             if not math.isfinite(value):
                 raise InputError(f"cannot use {flag_of(flag)} {value}: it must be a finite number", hint=_RANGE_HINT)
             if value > most:
