@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -96,11 +97,11 @@ def test_software_that_does_not_fit_is_no_defect_of_the_node(classify, monkeypat
 
 def test_disk_without_room_stops_the_run_before_images_are_decoded(classify, monkeypatch, tmp_path):
     on("cpu-1", monkeypatch)
-    monkeypatch.setattr(node_checks, "STATES_BYTES", 1 << 60)
+    monkeypatch.setattr(node_checks.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=100))
     with pytest.raises(
-        JobFailedError, match=r"preflight failed on node `cpu-1`: disk: `.*` has .* free; the run needs"
+        JobFailedError, match=r"preflight failed on node `cpu-1`: disk: `.*` has 100 bytes free; the run"
     ):
-        classify("r", "--max-steps", "1")
+        classify("r", "--max-steps", "1", "--cache-dir", str(tmp_path / "cache"))
     assert not (tmp_path / "r").exists()
 
 
