@@ -36,6 +36,7 @@ def test_names_that_kubernetes_refuses_are_refused(name):
 OURS = [
     "run.json",
     "starts.json",
+    "nodes.json",
     "owner.json",
     "split.csv.gz",
     "metrics.jsonl",

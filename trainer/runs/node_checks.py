@@ -49,17 +49,20 @@ def shared_memory() -> Outcome:
 
 
 def disk(cache: Path, added_bytes: int) -> Outcome:
-    """Check that the cache has room for the data set that a run adds to it, and for checkpoints.
+    """Check that the cache has room for the data set that a run adds to it; without room for checkpoints it is a warning.
 
-    Where it has not, the files that are there count as those of this data set: only a cache that is certainly too small fails.
+    Where the data set does not fit, the files that are there count as its own: only a cache that is certainly too small fails.
     """
-    free = shutil.disk_usage(_existing(cache)).free
-    needed = added_bytes + STATES_BYTES
-    if needed > free:
-        needed = max(0, added_bytes - _size(cache)) + STATES_BYTES
-    found = f"`{cache}` has {in_words(free)} free; the run needs at most {in_words(needed)} there"
-    if needed > free:
-        return Outcome("FAIL", found, "a larger volume for the cache, or another --cache-dir")
+    usage = shutil.disk_usage(_existing(cache))
+    if not usage.total:
+        return Outcome("skipped", f"the file system of `{cache}` does not report its size")
+    needed = added_bytes if added_bytes <= usage.free else max(0, added_bytes - _size(cache))
+    found = f"`{cache}` has {in_words(usage.free)} free; the run adds at most {in_words(needed)} of images"
+    fix = "a larger volume for the cache, or another --cache-dir"
+    if needed > usage.free:
+        return Outcome("FAIL", found, fix)
+    if needed + STATES_BYTES > usage.free:
+        return Outcome("WARN", f"{found}, and {in_words(STATES_BYTES)} of checkpoints while a bucket fails", fix)
     temporary = Path(tempfile.gettempdir())
     if shutil.disk_usage(temporary).free < TEMPORARY_BYTES:
         return Outcome("WARN", f"{found}; `{temporary}` is nearly full", "free space there, or set TMPDIR")

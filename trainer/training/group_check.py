@@ -29,7 +29,7 @@ interrupted by other processes, and more on a card, where a small product would 
 REPEATS: Final = 20
 """Products of which the fastest counts: the others may have waited for another process."""
 
-REDUCTIONS: Final = 3
+REDUCTIONS: Final = 2
 """All-reduces after the first, of which the fastest counts; none where the first took `SLOW_REDUCE_S`."""
 
 SLOW_SHARE: Final = 1.5

@@ -153,6 +153,8 @@ def clock_rows(config: TrainConfig) -> Iterator[Row]:
     bucket = next((each for each in map(Location, (config.output, config.data)) if each.is_bucket), None)
     if bucket is None:
         return
+    from trainer.runs.preflight import clock  # noqa: PLC0415 - loads an HTTP client, which runs without a bucket do not need
+
     try:
         outcome = clock(bucket)
     except KnownError:  # the run's own requests report a server that does not respond

@@ -45,8 +45,8 @@ def test_process_that_hangs_is_killed(tmp_path):
     """A driver may never return."""
     pid = tmp_path / "pid"
     code = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); print('opening', flush=True); time.sleep(600)"
-    with pytest.raises(JobFailedError, match="did not end within 1 s"):
-        trial(code, limit_s=1.0)
+    with pytest.raises(JobFailedError, match="did not end within 0 s"):
+        trial(code, limit_s=0.4)
     if pid.exists():
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid.read_text()), signal.SIG_DFL)

@@ -20,33 +20,44 @@ def free(monkeypatch, tmp_path):
     temporary.mkdir()
     monkeypatch.setattr(node_checks.tempfile, "gettempdir", lambda: str(temporary))
 
-    def set_free(cache_bytes, temporary_bytes=1 << 40):
+    def set_free(cache_bytes, temporary_bytes=1 << 40, total_bytes=1 << 50):
         def usage(path):
-            return SimpleNamespace(free=temporary_bytes if path == temporary else cache_bytes)
+            return SimpleNamespace(total=total_bytes, free=temporary_bytes if path == temporary else cache_bytes)
 
         monkeypatch.setattr(shutil, "disk_usage", usage)
 
     return set_free
 
 
-@pytest.mark.parametrize(("free_bytes", "status"), [(356 * MIB, "OK"), (356 * MIB - 1, "FAIL")])
-def test_disk_needs_room_for_images_and_checkpoints(tmp_path, free, free_bytes, status):
+@pytest.mark.parametrize(
+    ("free_bytes", "status"),
+    [(356 * MIB, "OK"), (356 * MIB - 1, "WARN"), (100 * MIB, "WARN"), (100 * MIB - 1, "FAIL")],
+)
+def test_disk_needs_room_for_images_and_should_have_some_for_checkpoints(tmp_path, free, free_bytes, status):
     free(free_bytes)
     found = node_checks.disk(tmp_path / "not/yet/there", 100 * MIB)
     assert found.status == status
-    assert "the run needs at most 356 MiB there" in found.found
-    assert ("--cache-dir" in found.fix) == (status == "FAIL")
+    assert "the run adds at most 100 MiB of images" in found.found
+    assert ("256 MiB of checkpoints" in found.found) == (status == "WARN")
+    assert ("--cache-dir" in found.fix) == (status != "OK")
 
 
 def test_images_that_are_decoded_already_need_no_room(tmp_path, free):
     """A run that resumes on a nearly full disk."""
-    free(300 * MIB)
+    free(50 * MIB)
     pack = tmp_path / "packs/0123"
     pack.mkdir(parents=True)
     with (pack / "shard").open("wb") as file:
         file.truncate(100 * MIB)
-    assert node_checks.disk(tmp_path, 100 * MIB).status == "OK"
-    assert node_checks.disk(tmp_path, 200 * MIB).status == "FAIL"
+    assert node_checks.disk(tmp_path, 100 * MIB).status == "WARN"
+    assert node_checks.disk(tmp_path, 150 * MIB).status == "WARN"
+    assert node_checks.disk(tmp_path, 151 * MIB).status == "FAIL"
+
+
+def test_file_system_that_does_not_report_its_size_fails_nothing(tmp_path, free):
+    """As some of those in user space."""
+    free(0, total_bytes=0)
+    assert node_checks.disk(tmp_path, 100 * MIB).status == "skipped"
 
 
 def test_nearly_full_temporary_directory_is_a_warning(tmp_path, free):

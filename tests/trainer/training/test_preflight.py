@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,11 +96,11 @@ def test_software_that_does_not_fit_is_no_defect_of_the_node(classify, monkeypat
 
 def test_disk_without_room_stops_the_run_before_images_are_decoded(classify, monkeypatch, tmp_path):
     on("cpu-1", monkeypatch)
-    monkeypatch.setattr(node_checks, "STATES_BYTES", 1 << 60)
+    monkeypatch.setattr(node_checks.shutil, "disk_usage", lambda _: SimpleNamespace(total=1 << 40, free=100))
     with pytest.raises(
-        JobFailedError, match=r"preflight failed on node `cpu-1`: disk: `.*` has .* free; the run needs"
+        JobFailedError, match=r"preflight failed on node `cpu-1`: disk: `.*` has 100 bytes free; the run"
     ):
-        classify("r", "--max-steps", "1")
+        classify("r", "--max-steps", "1", "--cache-dir", str(tmp_path / "cache"))
     assert not (tmp_path / "r").exists()
 
 
@@ -179,14 +180,14 @@ def test_clock_against_the_s3_server_only_warns(monkeypatch, status, shown):
     config = from_argv(
         ["--data", "/d", "--output", "s3://b/p", "--name", "r", "--cache-dir", "/c", "--preset", "smoke"]
     )
-    monkeypatch.setattr("trainer.training.preflight.clock", lambda _: Outcome(status, "61 s ahead", "NTP"))
+    monkeypatch.setattr("trainer.runs.preflight.clock", lambda _: Outcome(status, "61 s ahead", "NTP"))
     [row] = clock_rows(config)
     assert (row.check, row.outcome.status) == ("clock", shown)
 
     def down(_):
         raise RemoteError("no response")
 
-    monkeypatch.setattr("trainer.training.preflight.clock", down)
+    monkeypatch.setattr("trainer.runs.preflight.clock", down)
     assert list(clock_rows(config)) == []
     assert list(clock_rows(replace(config, output="/o"))) == []
 
