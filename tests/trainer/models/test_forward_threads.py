@@ -99,3 +99,19 @@ def test_an_error_in_a_thread_is_the_callers_and_the_threads_end():
     with pytest.raises(ValueError, match="0"), forward_threads(PROCESSOR, "eager") as threads:
         list(threads.computed(fail, range(5)))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("forward")]
+
+
+@pytest.mark.parametrize("device", [PROCESSOR, ACCELERATOR])
+def test_ctrl_c_ends_the_threads_after_what_they_are_doing(device):
+    """Thousands of images that are still to come are not decoded first."""
+    begun = []
+
+    def prepare(number):
+        begun.append(number)
+        return number
+
+    with pytest.raises(KeyboardInterrupt), forward_threads(device, "eager") as threads:  # noqa: PT012
+        for _ in threads.pipeline(range(1000), 2, prepare, iter, lambda number: number, ahead=4):
+            raise KeyboardInterrupt
+    assert len(begun) < 50
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("forward")]
