@@ -42,7 +42,7 @@ MIN_CROP_PX: Final = 32
 _SINGLE_CELL_PX: Final = {"densenet121": 60, "densenet_tiny": 60, "resnet50": 32}
 """Largest crop of which the last BatchNorm layers see one cell; VGG16 has no such layer. A test measures it on the networks."""
 
-WRITTEN_IF_CHANGED: Final = frozenset({"compile"})
+WRITTEN_IF_CHANGED: Final = frozenset({"compile", "activation_memory", "profile"})
 """Fields that `to_argv` leaves out at their default: images of earlier versions do not know their flags."""
 
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
@@ -59,6 +59,7 @@ MOST: Final = {
     "warmup_epochs": 1e6,
     "pack_side": 4096,
     "rotate": 180.0,
+    "profile": 100,
 }
 """Largest meaningful values; larger ones are typing errors."""
 
@@ -117,6 +118,9 @@ class TrainConfig(LabelChoices):
     compile: Compile = "auto"
     """Train with torch.compile; `auto` compiles on GPUs where it works, and on Gaudi as --gaudi-mode says. `on` is an error where it does not work."""
 
+    activation_memory: Literal["normal", "low"] = "normal"
+    """`low` computes activations of DenseNets again in the backward pass instead of keeping them: less memory, the same results, slower; not compiled."""
+
     parity_check: int | None = None
     """Before training, compare loss and gradients of N steps with the CPU in fp32, and stop where they differ."""
 
@@ -149,6 +153,9 @@ class TrainConfig(LabelChoices):
 
     log_every_steps: int = 20
     """Read the loss from the device and log it every N steps."""
+
+    profile: int | None = None
+    """Write a torch.profiler trace of N steps after the warm-up of this start into the run, and log the operations with most time."""
 
     cache_features: bool = True
     """Compute the frozen backbone's features of each image once, if no crop, flip or rotation changes the image between epochs."""
@@ -260,6 +267,11 @@ class TrainConfig(LabelChoices):
             )
 
     @property
+    def compile_choice(self) -> Compile:
+        """`--compile`, where `auto` is off if activations are computed again."""
+        return "off" if self.activation_memory == "low" and self.compile == "auto" else self.compile
+
+    @property
     def changes_images(self) -> bool:
         """Whether an image differs between epochs."""
         return self.crop != "center" or self.flip or self.rotate > 0
@@ -301,6 +313,7 @@ class TrainConfig(LabelChoices):
                 )
 
     def _check_mode(self) -> None:
+        self._check_activation_memory()
         if (
             self.gaudi_mode is None
             or self.compile == "auto"
@@ -311,6 +324,21 @@ class TrainConfig(LabelChoices):
             f"cannot use both --gaudi-mode {self.gaudi_mode} and --compile {self.compile}: they contradict each other",
             hint="remove --compile, and choose by --gaudi-mode lazy, compile or eager",
         )
+
+    def _check_activation_memory(self) -> None:
+        if self.activation_memory == "normal":
+            return
+        if not self.model.startswith("densenet"):
+            raise InputError(
+                f"cannot use --activation-memory low with --model {self.model}: only DenseNets can compute their activations again",
+                hint="remove --activation-memory, and use a smaller --batch-size",
+            )
+        for flag, value in (("--compile", self.compile), ("--gaudi-mode", self.gaudi_mode)):
+            if value in {"on", "compile"}:
+                raise InputError(
+                    f"cannot use both --activation-memory low and {flag} {value}: what is computed again is not compiled",
+                    hint=f"remove one of them, or use {flag} {'off' if flag == '--compile' else 'lazy'}",
+                )
 
     def _check_batch(self) -> None:
         if self.batch_size is not None and self.global_batch_size is not None:
@@ -330,6 +358,7 @@ class TrainConfig(LabelChoices):
             "max_steps",
             "keep_last",
             "parity_check",
+            "profile",
         ]
         for flag in [*at_least_one, "checkpoint_every_steps", "checkpoint_every_minutes", "unfreeze_after"]:
             _check_least(flag, getattr(self, flag), 1)
@@ -337,6 +366,8 @@ class TrainConfig(LabelChoices):
             _check_least(flag, getattr(self, flag), 0)
         for flag, most in MOST.items():
             value = getattr(self, flag)
+            if value is None:
+                continue
             if not math.isfinite(value):
                 raise InputError(f"cannot use {flag_of(flag)} {value}: it must be a finite number", hint=_RANGE_HINT)
             if value > most:

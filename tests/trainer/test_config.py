@@ -47,6 +47,7 @@ FLAGS = [
     "precision",
     "gaudi_mode",
     "compile",
+    "activation_memory",
     "parity_check",
     "cache_dir",
     "resume",
@@ -58,6 +59,7 @@ FLAGS = [
     "keep_last",
     "hang_after",
     "log_every_steps",
+    "profile",
     "cache_features",
     "report",
     "gallery",
@@ -107,7 +109,25 @@ def test_later_flags_are_written_only_where_they_differ_from_their_default():
     """The trainer of an earlier version, in an image, does not know them."""
     flags = {flag_of(name) for name in WRITTEN_IF_CHANGED}
     assert not {word.partition("=")[0] for word in to_argv(from_argv(REQUIRED))} & flags
-    assert "--compile=off" in to_argv(from_argv([*REQUIRED, "--compile", "off"]))
+    changed = from_argv([*REQUIRED, "--compile=off", "--activation-memory=low", "--profile=3"])
+    assert {"--compile=off", "--activation-memory=low", "--profile=3"} <= set(to_argv(changed))
+    assert from_argv(to_argv(changed)) == changed
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--model", "vgg16"], "--model vgg16"),
+        (["--model", "resnet50"], "--model resnet50"),
+        (["--compile", "on"], "--compile on"),
+        (["--gaudi-mode", "compile"], "--gaudi-mode compile"),
+    ],
+)
+def test_low_activation_memory_is_refused_where_it_has_no_effect(flags, named):
+    """And where what is computed again would be compiled."""
+    with pytest.raises(InputError, match=f"--activation-memory low .*{named}"):
+        from_argv([*REQUIRED, "--activation-memory", "low", *flags])
+    assert from_argv([*REQUIRED, "--activation-memory", "low"]).compile_choice == "off"
 
 
 @pytest.mark.parametrize(("mode", "compile_"), [("lazy", "on"), ("eager", "on"), ("compile", "off")])

@@ -4,7 +4,7 @@ Only `cpu.py`, `cuda.py` and `hpu.py` name a vendor's API.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, Final, Literal, Protocol, cast
@@ -18,6 +18,9 @@ from trainer.errors import InputError
 
 Arithmetic = Literal["fp32", "bf16"]
 
+FALLBACK: Final = "cpu_fallback/"
+"""Prefix of the counters of operations that ran on the host instead of the device."""
+
 
 class Device(Protocol):
     """Interface of a device module."""
@@ -29,6 +32,8 @@ class Device(Protocol):
     """Memory format with the fastest convolutions."""
     mode_fact: str
     """Name of the mode in run.json."""
+    uploads_ahead: bool
+    """Whether the copy of the next batch runs beside the current step."""
     unrecorded_memory_format: torch.memory_format
     """Memory format on this device of runs whose record names none: they began with an earlier version."""
 
@@ -102,6 +107,12 @@ class Device(Protocol):
         """The tensor on the device, and a function that waits until `host` may be overwritten."""
         ...
 
+    def start_upload(self, host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+        """Start a copy beside queued operations; a function that returns the tensor for operations queued afterwards, to be called
+        once, and a function that waits until `host` may be overwritten.
+        """
+        ...
+
     def ddp_options(self) -> dict[str, Any]:
         """Keyword arguments of DistributedDataParallel."""
         ...
@@ -118,8 +129,30 @@ class Device(Protocol):
         """Restore such a state."""
         ...
 
-    def peak_memory_bytes(self) -> int:
-        """Peak memory of tensors so far; 0 where the device does not report it."""
+    def forbid_sync(self) -> AbstractContextManager[Any]:
+        """A block in which an operation that makes the host wait for the device raises RuntimeError, where the device can tell; for tests
+        and benchmarks.
+        """
+        ...
+
+    def clip(self, parameters: Sequence[nn.Parameter], most: float) -> Tensor:
+        """Scale the gradients so that their common norm is at most this; the norm before, on the device."""
+        ...
+
+    def peak_memory_bytes(self) -> int | None:
+        """Peak memory of tensors since the last `reset_peak_memory`; None where the device does not report it."""
+        ...
+
+    def reset_peak_memory(self) -> None:
+        """Forget the peak so far."""
+        ...
+
+    def profiled(self) -> Sequence[torch.profiler.ProfilerActivity]:
+        """Activities for torch.profiler: the host's and the device's."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """The vendor's counters of this process by name, such as of operations that ran on the host instead; empty without any."""
         ...
 
     def utilisation(self) -> float | None:

@@ -1,22 +1,28 @@
 """The CPU, for laptops and tests."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from trainer.config import Compile, Mode
 from trainer.devices import Arithmetic, cannot_compile_error, check_no_gaudi_mode, inductor, rank_local_buffers
 from trainer.errors import InputError, on_one_line
+from trainer.runtime.cores import threads_per_worker
 
 name = "cpu"
 backend = "gloo"
-mode_fact = "mode"
 memory_format = torch.channels_last
 unrecorded_memory_format = torch.contiguous_format
+mode_fact = "mode"
+uploads_ahead = False
+
+THREADS: Final = "OMP_NUM_THREADS"
 
 CPUINFO: Final = Path("/proc/cpuinfo")
 
@@ -99,7 +105,16 @@ def _processor() -> tuple[str, frozenset[str]]:
 
 
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol
-    """The CPU. OMP_NUM_THREADS limits its threads; `trainer.runtime.entrypoint` sets it to this worker's share."""
+    """The CPU; sets this process's threads, unless OMP_NUM_THREADS does: at most this worker's share of the processors.
+
+    `trainer.runtime.entrypoint` sets that variable for its workers. Without either, torch takes all cores of the node, also where a
+    container's limit allows fewer. Operations run one after the other here, so threads between operations would have no work.
+    """
+    if THREADS not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), threads_per_worker(local_size)))
+    if torch.get_num_interop_threads() > 1:
+        with suppress(RuntimeError):  # too late: another library has used them
+            torch.set_num_interop_threads(1)
     return torch.device("cpu")
 
 
@@ -132,6 +147,12 @@ def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
     return host.clone(), lambda: None
 
 
+def start_upload(host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """As `upload`: the processor that copies is the one that computes."""
+    uploaded, copied = upload(host)
+    return lambda: uploaded, copied
+
+
 def ddp_options() -> dict[str, Any]:
     """Gradients are views of the reduction buckets."""
     return {**rank_local_buffers(), "gradient_as_bucket_view": True}
@@ -151,9 +172,33 @@ def set_random_state(state: Tensor) -> None:
     """Nothing to restore: another device's state has no meaning here."""
 
 
-def peak_memory_bytes() -> int:
-    """0: not reported."""
-    return 0
+def forbid_sync() -> AbstractContextManager[Any]:
+    """Nothing: the host is the device."""
+    return nullcontext()
+
+
+def clip(parameters: Sequence[nn.Parameter], most: float) -> Tensor:
+    """Torch's own."""
+    return clip_grad_norm_(parameters, most)
+
+
+def peak_memory_bytes() -> int | None:
+    """None: the memory of the process is more than that of its tensors."""
+    return None
+
+
+def reset_peak_memory() -> None:
+    """Nothing to forget."""
+
+
+def profiled() -> Sequence[torch.profiler.ProfilerActivity]:
+    """The processor's."""
+    return [torch.profiler.ProfilerActivity.CPU]
+
+
+def counters() -> Mapping[str, int]:
+    """None."""
+    return {}
 
 
 def utilisation() -> float | None:

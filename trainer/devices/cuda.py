@@ -1,12 +1,14 @@
 """NVIDIA GPUs. Source: reference behaviour of torch 2.6-2.15."""
 
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from trainer.config import Compile, Mode
 from trainer.devices import Arithmetic, cannot_compile_error, check_no_gaudi_mode, inductor, rank_local_buffers
@@ -14,8 +16,9 @@ from trainer.errors import InputError
 
 name = "cuda"
 backend = "nccl"
-mode_fact = "mode"
 memory_format = unrecorded_memory_format = torch.channels_last
+mode_fact = "mode"
+uploads_ahead = True
 
 Capability = tuple[int, int]
 """Compute capability of a GPU: major, minor."""
@@ -28,6 +31,9 @@ FIRST_OF_CUDA_13: Final[Capability] = (7, 5)
 
 LAST_OF_CUDA_12_6: Final[Capability] = (9, 0)
 """Hopper. Source: torch's build for CUDA 12.6 (.ci/manywheel/build_cuda.sh): sm_50 to sm_90, without PTX."""
+
+ONE_BUCKET_MB: Final = 32
+"""Source: docs of DistributedDataParallel's bucket_cap_mb; the default is 25 after a first bucket of 1 MiB."""
 
 FIRST_OF_TRITON: Final[Capability] = (7, 0)
 """Volta. Source: torch._inductor's GPUTooOldForTriton."""
@@ -180,18 +186,47 @@ def host_buffer(shape: tuple[int, ...]) -> Tensor:
 
 def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
     """An asynchronous copy, and a wait for its end."""
-    uploaded = host.to("cuda", non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record()
-    return uploaded, copied.synchronize
+    take, copied = start_upload(host)
+    return take(), copied
+
+
+def start_upload(host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """A copy on a stream of its own, which waits for no kernel; kernels queued after the tensor is taken wait for the copy.
+
+    Its memory belongs to that stream, so the allocator is told that kernels use it: otherwise the next copy could overwrite it.
+    """
+    copies = _copy_stream()
+    with torch.cuda.stream(copies):
+        uploaded = host.to("cuda", non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(copies)
+
+    def take() -> Tensor:
+        computing = torch.cuda.current_stream()
+        computing.wait_event(copied)
+        uploaded.record_stream(computing)
+        return uploaded
+
+    return take, copied.synchronize
+
+
+@cache
+def _copy_stream() -> torch.cuda.Stream:
+    """The stream of this process's copies from the host."""
+    return torch.cuda.Stream()
 
 
 def ddp_options() -> dict[str, Any]:
-    """One device per process."""
+    """One device per process, and one bucket for DenseNet-121's 26.6 MiB of gradients: with a cap of its own, the first bucket is no
+    longer one of 1 MiB. Larger networks have several.
+
+    Not `static_graph`: it would save a search for unused parameters that is off, and what unfreezing changes is a new wrapper.
+    """
     return {
         "device_ids": [torch.cuda.current_device()],
         **rank_local_buffers(),
         "gradient_as_bucket_view": True,
+        "bucket_cap_mb": ONE_BUCKET_MB,
     }
 
 
@@ -210,9 +245,40 @@ def set_random_state(state: Tensor) -> None:
     torch.cuda.set_rng_state(state)
 
 
-def peak_memory_bytes() -> int:
+@contextmanager
+def forbid_sync() -> Iterator[None]:
+    """Synchronisations raise, as far as torch knows of them. Source: torch.cuda.set_sync_debug_mode."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def clip(parameters: Sequence[nn.Parameter], most: float) -> Tensor:
+    """Torch's own, which launches a few kernels for all parameters and does not synchronise."""
+    return clip_grad_norm_(parameters, most)
+
+
+def peak_memory_bytes() -> int | None:
     """Peak memory of tensors."""
     return int(torch.cuda.max_memory_allocated())
+
+
+def reset_peak_memory() -> None:
+    """Start again from the memory in use."""
+    torch.cuda.reset_peak_memory_stats()
+
+
+def profiled() -> Sequence[torch.profiler.ProfilerActivity]:
+    """The processor's and the GPU's kernels."""
+    return [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+
+
+def counters() -> Mapping[str, int]:
+    """None."""
+    return {}
 
 
 def utilisation() -> float | None:

@@ -36,6 +36,8 @@ FREE_TO_CHANGE: Final = frozenset(
             "device",
             "gaudi_mode",
             "compile",
+            "activation_memory",
+            "profile",
             "parity_check",
         ),
         *("checkpoint_every_steps", "checkpoint_every_minutes", "keep_last", "hang_after", "gallery", "report", "card"),

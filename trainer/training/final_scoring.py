@@ -133,7 +133,7 @@ def _document(run: Run, training: Training, manifest: Manifest, entries: Sequenc
         "global_batch": run.global_batch,
         "device": run.device.name,
         "hardware": run.device.hardware(),
-        "peak_device_memory_bytes": run.device.peak_memory_bytes(),
+        "peak_device_memory_bytes": max([run.device.peak_memory_bytes() or 0, *_numbers(entries, "peak_memory_bytes")]),
         "training_s": round(sum(_numbers(entries, "seconds")), 3),
         "images_per_s": _median(_numbers(entries, "images_per_s")),
         "utilisation": _mean(_numbers(entries, "utilisation")),

@@ -28,6 +28,7 @@ from trainer.runtime.watchdog import COMPILING
 from trainer.training.setup import Run
 from trainer.training.state import Training, optimizer_of
 from trainer.training.step import add_gradients, set_rate, update
+from trainer.training.step_inputs import EpochInputs, StepInputs
 
 LIMITS: Final[Mapping[str, float]] = {"loss": 0.02, "gradient norm": 0.05, "cosine of the gradients": 0.1}
 """Largest difference from the CPU, as a share of the CPU's value. Measured with bf16 on the CPU: docs/decisions/0032.
@@ -155,7 +156,7 @@ def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]
     for (epoch, _), batch in zip(batches, loaded, strict=True):
         run.watchdog.heartbeat(f"parity check, step {ours.step + 1}", timeout_scale=COMPILING)
         host = Batch(batch.samples_N, batch.x_N1SS.cpu())
-        loss = add_gradients(run, ours, batch, epoch)
+        loss = add_gradients(run, ours, batch.x_N1SS, _inputs(run, ours, batch.samples_N, epoch))
         reference_loss = _add_gradients_in_pieces(reference, theirs, host, epoch, advance)
         reference_norm = clip_grad_norm_(theirs.network.parameters(), math.inf)
         cosine = _handed_over(ours, theirs)
@@ -246,11 +247,14 @@ def _add_gradients_in_pieces(run: Run, training: Training, batch: Batch, epoch: 
     for rows in np.array_split(np.arange(images), -(-images // PIECE)):
         run.watchdog.heartbeat(f"parity check, step {training.step + 1} on the CPU", timeout_scale=COMPILING)
         part = replace(run, loss=_weighted(run.loss, len(rows) / images))
-        total += add_gradients(
-            part, training, Batch(batch.samples_N[rows], batch.x_N1SS[torch.from_numpy(rows)]), epoch
-        )
+        inputs = _inputs(part, training, batch.samples_N[rows], epoch)
+        total += add_gradients(part, training, batch.x_N1SS[torch.from_numpy(rows)], inputs)
         advance(len(rows), "images on the CPU")
     return total
+
+
+def _inputs(run: Run, training: Training, samples_N: Rows, epoch: int) -> StepInputs:
+    return EpochInputs([samples_N], epoch, training.feed.draws, run.on).of(0)
 
 
 def _weighted(loss: Loss, share: float) -> Loss:

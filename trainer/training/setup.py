@@ -173,6 +173,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             "device": workers.device.name,
             workers.device.mode_fact: workers.mode,
             "memory_format": memory_format,
+            "threads_per_worker": torch.get_num_threads(),
             "layout": labels.source.layout,
             "images": len(labels.source.table),
             **labels.facts,
@@ -275,6 +276,16 @@ def _assembled(
     )
 
 
+def why_not_compiled(run: Run) -> str | None:
+    """Why `--compile auto` does not compile on a device that gains by it; None where it does, or gains nothing."""
+    config = run.config
+    if config.compile != "auto" or run.mode == "compile":
+        return None
+    if config.activation_memory == "low" and run.device.choose_mode(config.gaudi_mode, "auto") == "compile":
+        return "what `--activation-memory low` computes again is not compiled"
+    return run.device.cannot_compile()
+
+
 @contextmanager
 def predicting(run: Run, images: int, step: int, doing: str) -> Iterator[Callable[[], None]]:
     """Progress of predictions for this many images; yields a function to call on all ranks after each batch.
@@ -322,7 +333,7 @@ def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
 def _device(config: TrainConfig) -> tuple[Device, Mode]:
     """The device and its mode."""
     device = devices.find(config.device)
-    return device, device.choose_mode(config.gaudi_mode, config.compile)
+    return device, device.choose_mode(config.gaudi_mode, config.compile_choice)
 
 
 def _memory_format(prefix: Prefix, device: Device) -> str:

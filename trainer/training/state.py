@@ -22,6 +22,7 @@ from trainer.models.architectures import StateDict
 from trainer.models.pretrained import load_first_weights
 from trainer.runs.tensorboard import Curves
 from trainer.training.feed import Feed, of_images
+from trainer.training.profiling import StepProfiler
 from trainer.training.schedule import Plateau
 from trainer.training.setup import Run
 from trainer.training.snapshot import (
@@ -65,6 +66,8 @@ class Training:
     """Step of the last validation."""
     curves: Curves
     """Curves for TensorBoard, until they are written."""
+    profiler: StepProfiler
+    """Profiler of `--profile`."""
     snapshots_s: list[float]
     """How long training paused for each snapshot of this epoch."""
 
@@ -94,6 +97,7 @@ def begin(run: Run) -> Training:
         saved_step=0,
         recorded_step=0,
         curves=Curves(first_step=state.step + 1 if state else 1, started_s=time.time()),
+        profiler=StepProfiler(run),
         snapshots_s=[],
     )
     if state is not None:
@@ -123,7 +127,12 @@ def _network(run: Run, *, initialised: bool) -> nn.Module:
     """
     torch.manual_seed(run.config.seed)
     with torch.device("cpu" if initialised else "meta"):
-        network = architectures.build(run.config.model, run.config.head, len(run.table.findings))
+        network = architectures.build(
+            run.config.model,
+            run.config.head,
+            len(run.table.findings),
+            recomputes=run.config.activation_memory == "low",
+        )
     torch.manual_seed(run.config.seed + 1 + run.group.world.rank)
     return network if initialised else network.to_empty(device="cpu")
 

@@ -1,8 +1,10 @@
 """Devices are alike, and nobody else knows which one there is."""
 
+import copy
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer import devices
 from trainer.devices import cpu, cuda, hpu, inductor
 from trainer.errors import InputError
+from trainer.runtime import cores
 
 ROOT = Path(__file__).parents[3]
 MODULES = [cpu, cuda, hpu]
@@ -28,6 +31,7 @@ def habana(monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setattr(dist, "_DEFAULT_FIRST_BUCKET_BYTES", 1, raising=False)
     yield
+    hpu._fused_clip.cache_clear()
     for name in [name for name in sys.modules if name.startswith("habana_frameworks")]:
         del sys.modules[name]
     if hasattr(torch, "hpu"):
@@ -337,6 +341,158 @@ def test_gaudi_has_one_bucket_for_all_gradients_and_no_device_ids():
     assert "device_ids" not in options
     hpu.missing()
     assert hpu.peak_memory_bytes() == 123
+    hpu.reset_peak_memory()
+    assert sys.modules["habana_frameworks.torch"].forgotten == ["peak"]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+@pytest.mark.usefixtures("habana")
+def test_gradients_are_clipped_to_the_same_numbers_on_every_device(module):
+    """With the vendor's own operation, too; and its norm is read like torch's."""
+    parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    for one in parameters:
+        one.grad = torch.full((2,), 4.0)
+    norm = module.clip(parameters, 2.0)
+    assert norm.shape == torch.Size([])
+    assert norm.item() == pytest.approx(8.0)
+    assert torch.allclose(parameters[0].grad, torch.full((2,), 1.0))
+    if module is hpu:
+        module.clip(parameters, 2.0)
+        assert sys.modules["habana_frameworks.torch.hpex.normalization"].made == [
+            2.0
+        ]  # its limit is copied to the card once
+
+
+@pytest.mark.usefixtures("habana")
+def test_counters_of_gaudi_name_what_ran_on_the_host(monkeypatch):
+    """An unsupported operation costs speed without an error."""
+    assert hpu.counters() == {"graph_compilation": 5, "cpu_fallback/aten::nonzero": 2, "cpu_fallback/aten::sort": 1}
+    assert cuda.counters() == cpu.counters() == {}
+    for name in ("hpu.metrics", "hpex.normalization"):
+        monkeypatch.setitem(sys.modules, f"habana_frameworks.torch.{name}", None)
+    hpu._fused_clip.cache_clear()
+    assert hpu.counters() == {}
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.full((1,), 3.0)
+    assert hpu.clip([parameter], 1.0).item() == 3.0
+
+
+def test_synchronisations_of_a_gpu_raise_in_the_block_only(monkeypatch):
+    """The mode is of the whole process."""
+    modes = [0]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    with suppress(ValueError), cuda.forbid_sync():
+        modes.append(f"within: {modes[-1]}")
+        raise ValueError
+    assert modes == [0, "error", "within: error", 0]
+    with cpu.forbid_sync(), hpu.forbid_sync():
+        pass
+
+
+class _Stream:
+    """A stream of a GPU that notes what is queued on it."""
+
+    current = None
+
+    def __init__(self, name="copies"):
+        self.name, self.queued = name, []
+
+    def __enter__(self):
+        self.before, _Stream.current = _Stream.current, self
+
+    def __exit__(self, *_):
+        _Stream.current = self.before
+
+    def wait_event(self, event):
+        self.queued.append(f"wait for {event.stream.name}")
+
+
+class _Event:
+    def record(self, stream):
+        self.stream = stream
+        stream.queued.append("event")
+
+    def synchronize(self):
+        self.stream.queued.append("host waits")
+
+
+def test_copy_to_a_gpu_has_a_stream_of_its_own_and_kernels_wait_for_it_once_it_is_taken(monkeypatch):
+    """On the stream of the kernels the copy of the next batch would wait for this step; and a wait queued at once would hold this step up."""
+    computing, used = _Stream("computing"), []
+    monkeypatch.setattr(_Stream, "current", computing)
+    monkeypatch.setattr(torch.cuda, "Stream", _Stream)
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: _Stream.current)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda _, stream: used.append(stream))
+
+    def to(host, where, *, non_blocking):
+        assert (where, non_blocking) == ("cuda", True)
+        _Stream.current.queued.append("copy")
+        return host
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    cuda._copy_stream.cache_clear()
+    host = torch.arange(3)
+    take, copied = cuda.start_upload(host)
+    assert cuda._copy_stream().queued == ["copy", "event"]
+    assert computing.queued == used == []
+    assert take() is host
+    assert (computing.queued, used) == (["wait for copies"], [computing])
+    copied()
+    assert cuda._copy_stream().queued == ["copy", "event", "host waits"]
+    assert cuda.upload(host)[0] is host
+    assert computing.queued == ["wait for copies"] * 2
+    cuda._copy_stream.cache_clear()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_profiler_records_host_and_device(module):
+    activities = [each.name for each in module.profiled()]
+    assert activities == ["CPU"] if module is cpu else ["CPU", module.name.upper()]
+
+
+def test_gpu_has_one_bucket_for_all_gradients(monkeypatch, tmp_path):
+    """26.6 MiB of gradients; without a cap of its own, the first bucket is one of 1 MiB."""
+    from trainer.models import architectures
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    options = {key: value for key, value in cuda.ddp_options().items() if key != "device_ids"}
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        network = architectures.build("densenet121", "linear", 14)
+        buckets = DistributedDataParallel(network, **options).reducer._get_zeros_like_grad_buckets()
+        assert [bucket.is_last() for bucket in buckets] == [True]
+        del buckets
+    finally:
+        dist.destroy_process_group()
+
+
+def test_compiled_network_in_ddp_has_the_gradients_of_the_plain_one(tmp_path, monkeypatch):
+    """Bit for bit with the same kernels: one graph inside DistributedDataParallel, and its hooks on the network's own parameters."""
+    import torch._dynamo
+
+    from trainer.training.state import in_parallel
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda one, **how: compile_(one, backend="aot_eager", **how))
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)]
+    networks, x_NCHW = [nn.Sequential(*layers)], torch.randn(2, 3, 8, 8)
+    networks.append(copy.deepcopy(networks[0]))
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        for network, mode in zip(networks, ("eager", "compile"), strict=True):
+            in_parallel(2, cpu, cpu.compiled(network, mode))(x_NCHW).square().mean().backward()
+    finally:
+        dist.destroy_process_group()
+        torch._dynamo.reset()
+        torch._dynamo.config.optimize_ddp = True
+    plain, compiled = ({name: each.grad for name, each in network.named_parameters()} for network in networks)
+    assert plain.keys() == compiled.keys()
+    assert all(torch.equal(compiled[name], plain[name]) for name in plain)
+    assert networks[1].state_dict().keys() == networks[0].state_dict().keys()
 
 
 @pytest.mark.usefixtures("habana")
@@ -469,6 +625,37 @@ def test_precision_of_auto_is_one_that_the_gpu_computes_in(monkeypatch, major, p
     )
     assert cuda.native_precision() == precision
     assert (cpu.native_precision(), hpu.native_precision()) == ("fp32", "bf16")
+
+
+@pytest.mark.parametrize(
+    ("given", "of_torch", "workers", "expected"),
+    [(None, 8, 1, 6), (None, 8, 2, 3), (None, 1, 2, 1), ("8", 8, 2, None)],
+)
+def test_threads_are_a_workers_share_of_the_processors(monkeypatch, given, of_torch, workers, expected):
+    """Of those that the container may use: torch takes all of the node. OMP_NUM_THREADS is left alone, and a smaller number."""
+    made = {}
+    monkeypatch.setattr(cores, "usable_cores", lambda: 6)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: of_torch)
+    monkeypatch.setattr(torch, "get_num_interop_threads", lambda: made.get("interop", 4))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: made.update(intraop=count))
+    monkeypatch.setattr(torch, "set_num_interop_threads", lambda count: made.update(interop=count))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    for _ in range(2):
+        cpu.open(0, workers)
+    assert made == {"interop": 1} | ({} if expected is None else {"intraop": expected})
+
+
+def test_threads_between_operations_that_run_already_are_left_alone(monkeypatch):
+    """Torch refuses a change then."""
+
+    def refused(_):
+        raise RuntimeError("parallel work has started")
+
+    monkeypatch.setattr(torch, "get_num_interop_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_interop_threads", refused)
+    assert cpu.open(0, 1) == torch.device("cpu")
 
 
 @pytest.fixture
