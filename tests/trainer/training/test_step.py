@@ -20,7 +20,7 @@ from trainer import devices
 from trainer.config import from_argv
 from trainer.data import augment
 from trainer.data.synthetic import write_phantoms
-from trainer.devices import cpu
+from trainer.devices import cpu, inductor
 from trainer.errors import InputError
 from trainer.layout import TRACE
 from trainer.models import architectures
@@ -194,6 +194,53 @@ def test_epoch_of_a_frozen_backbone_waits_only_to_log(guard, classify, flags):
     assert guard.found == []
 
 
+def compiling_by_default(gaudi_mode, compile_):
+    """As a GPU with triton."""
+    return "eager" if compile_ == "off" else "compile"
+
+
+@pytest.mark.parametrize(
+    ("device", "flags", "reason"),
+    [
+        ({"cannot_compile": lambda: "triton is not installed"}, (), "triton is not installed"),
+        ({"cannot_compile": lambda: "triton is not installed"}, ("--compile", "off"), None),
+        (
+            {"choose_mode": compiling_by_default},
+            ("--activation-memory", "low"),
+            "what `--activation-memory low` computes again is not compiled",
+        ),
+        ({}, ("--activation-memory", "low"), None),
+    ],
+    ids=["triton is missing", "off by the user", "low activation memory", "never on this device"],
+)
+def test_why_a_run_is_not_compiled_is_said_once(run, monkeypatch, device, flags, reason):
+    """Slower than it could be is not seen otherwise."""
+    monkeypatch.setattr(devices, "find", lambda _: like_cpu(**device))
+    _, lines = run("r", "--max-steps", "1", *flags)
+    said = [line for line in lines if "without torch.compile" in line]
+    assert said == ([] if reason is None else [f"training goes on without torch.compile: {reason}"])
+    assert any(line.startswith("training on 1 x cpu in fp32: ") for line in lines)
+
+
+def test_compilation_that_is_required_and_does_not_work_is_refused_before_data_is_read(run, monkeypatch):
+    monkeypatch.setattr(inductor.shutil, "which", lambda _: None)
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(InputError, match=r"cannot compile the network on cpu: .*--compile on"):
+        run("r", "--compile", "on", "--data", "/nowhere")
+
+
+def test_run_that_resumes_in_another_mode_says_so(run, monkeypatch):
+    """Its numbers differ by rounding from then on."""
+    run("r", "--max-steps", "1")
+    compiled = like_cpu(choose_mode=compiling_by_default, compiled=lambda module, _: module)
+    monkeypatch.setattr(devices, "find", lambda _: compiled)
+    _, lines = run("r", "--max-steps", "1")
+    assert any(
+        "in the mode `eager` and resumes in `compile` (`--compile`): results differ by rounding" in line
+        for line in lines
+    )
+
+
 def test_inputs_of_an_epoch_are_those_of_its_steps():
     """A row of another step would train on another image's labels, unnoticed."""
     varied = augment.Augmentation(seed=3, crop="resized", crop_px=32, flip=True, rotate=20.0)
@@ -296,6 +343,7 @@ def test_operations_that_still_run_on_the_host_are_named(run, monkeypatch):
     entry, lines = run("r")
     [warning] = [line for line in lines if "run on the host" in line]
     assert warning.startswith("warning: cpu has no aten::b: ")
+    assert "cpu counted in this start: graph_compilation 4" in lines
     assert entry["device_counters"]["graph_compilation"] == 4
 
 
