@@ -8,8 +8,9 @@ of the others is spent waiting. On an accelerator, which one pass fills, the thr
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
+from threading import Event
 from typing import Final, TypeVar
 
 import torch
@@ -40,6 +41,8 @@ class ForwardThreads:
     batch: int
     side_by_side: bool
     """Whether forward passes run in the threads; otherwise they run in the calling thread, one at a time."""
+    ending: Event = field(default_factory=Event)
+    """Set when the block of `forward_threads` ends, also by an error or Ctrl-C."""
 
     def batch_of(self, items: int) -> int:
         """The size of batches for so many items, so that each forward pass that can run has some."""
@@ -73,7 +76,12 @@ class ForwardThreads:
             return
 
         def work(chunk: list[Item]) -> list[Result]:
-            return [finish(one) for one in compute(map(prepare, chunk))]
+            results = []
+            for one in compute(map(prepare, chunk)):
+                if self.ending.is_set():  # nobody waits for the rest, which may take seconds
+                    break
+                results.append(finish(one))
+            return results
 
         for results in in_order(self.pool, work, _chunks(items, batch), self.threads + 1):
             yield from results
@@ -97,9 +105,11 @@ def forward_threads(device: Device, mode: Mode, batch: int) -> Iterator[ForwardT
             torch.set_num_threads(compute_cores // passes)  # of this thread, and of threads that begin later
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="forward", initializer=begin)
+    started = ForwardThreads(pool, threads, batch, side_by_side)
     try:
-        yield ForwardThreads(pool, threads, batch, side_by_side)
+        yield started
     finally:
+        started.ending.set()
         pool.shutdown(cancel_futures=True)
         if side_by_side:
             torch.set_num_threads(before)

@@ -123,3 +123,20 @@ def test_ctrl_c_ends_the_threads_after_what_they_are_doing(device):
             raise KeyboardInterrupt
     assert len(begun) < 50
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("forward")]
+
+
+def test_ctrl_c_does_not_wait_for_the_pictures_of_a_whole_batch():
+    finished, may_go_on = [], threading.Event()
+
+    def finish(number):
+        if number >= 8:  # the second batch, whose results nobody has waited for
+            assert may_go_on.wait(60)
+        finished.append(number)
+        return number
+
+    with pytest.raises(KeyboardInterrupt), forward_threads(PROCESSOR, "eager", 8) as threads:  # noqa: PT012
+        for _ in threads.pipeline(range(64), 8, lambda number: number, iter, finish, ahead=4):
+            threads.ending.set()  # as at the end of the block, which then waits for the threads
+            may_go_on.set()
+            raise KeyboardInterrupt
+    assert len([number for number in finished if number >= 8]) <= threads.threads
