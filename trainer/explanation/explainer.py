@@ -4,9 +4,10 @@ Shapes: N images, K findings, S side of a record, P crop side, h x w cells of a 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from trainer import devices
-from trainer.config import Mode, Precision
+from trainer.config import Precision
 from trainer.data.augment import evaluation_view
 from trainer.data.decode import BadImageError, open_xray, why_not
 from trainer.data.image_files import ImageFile
@@ -32,9 +33,6 @@ from trainer.models.tta import log_odds_of
 
 Floats = NDArray[np.float64]
 Result = TypeVar("Result")
-
-_MODE: Final[Mode] = "eager"
-"""The network is run in halves, which are not compiled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +83,8 @@ class Explainer:
         def finished(one: Explained | Unusable) -> Result | Unusable:
             return one if isinstance(one, Unusable) else finish(one)
 
-        with forward_threads(self.device, _MODE) as threads:
-            batch = self._batch_of(threads, files)
+        with self._threads() as threads:
+            batch = threads.batch_of(len(files))
             yield from threads.pipeline(
                 files,
                 batch,
@@ -117,14 +115,14 @@ class Explainer:
     def maps(self, network: nn.Module, views: Sequence[Tensor], findings: Sequence[int]) -> NDArray[np.float32]:
         """Maps [N, M, h, w] of these views by such a network, on any device."""
         network = network.to(self.on)
-        with forward_threads(self.device, _MODE) as threads:
+        with self._threads() as threads:
             activations = threads.computed(lambda view: self._activate(network, view, findings), views)
             return np.concatenate([one.maps_NMhw for one in activations])
 
     def views(self, files: Sequence[ImageFile]) -> list[Tensor]:
         """The model's input for the readable images, in batches."""
-        with forward_threads(self.device, _MODE) as threads:
-            batch = self._batch_of(threads, files)
+        with self._threads() as threads:
+            batch = threads.batch_of(len(files))
 
             def viewed(read: Iterator["_Read | Unusable"]) -> Iterator[Tensor]:
                 for chunk in _batches(read, batch):
@@ -169,8 +167,9 @@ class Explainer:
         autocast = partial(self.device.autocast, self.precision)
         return activate(network, x_NCHW, findings, classes=self._classes, autocast=autocast)
 
-    def _batch_of(self, threads: ForwardThreads, files: Sequence[ImageFile]) -> int:
-        return threads.batch_of(self.batch or self.device.inference_batch(self.trained.crop_px), len(files))
+    def _threads(self) -> AbstractContextManager[ForwardThreads]:
+        """The network is run in halves, which are not compiled."""
+        return forward_threads(self.device, "eager", self.batch or self.device.inference_batch(self.trained.crop_px))
 
     def _read(self, file: ImageFile) -> "_Read | Unusable":
         """The image, or why there is none."""

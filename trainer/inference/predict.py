@@ -70,8 +70,9 @@ class Predictor:
 
         Raises: JobFailedError for a non-finite output.
         """
-        with forward_threads(self.device, self.mode) as threads:
-            batch = threads.batch_of(self.batch or self.device.inference_batch(self.trained.crop_px), len(files))
+        most = self.batch or self.device.inference_batch(self.trained.crop_px)
+        with forward_threads(self.device, self.mode, most) as threads:
+            batch = threads.batch_of(len(files))
             for each in threads.pipeline(
                 files,
                 batch,

@@ -8,8 +8,9 @@ of the others is spent waiting. On an accelerator, which one pass fills, the thr
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
+from threading import Event
 from typing import Final, TypeVar
 
 import torch
@@ -27,6 +28,9 @@ Result = TypeVar("Result")
 MOST_THREADS: Final = 16
 """More threads would wait for Python's lock, which a forward pass holds for some percent of its time."""
 
+MOST_IMAGES: Final = 128
+"""Images in forward passes at the same time: the feature maps of each, some 15 MB for DenseNet-121 at 224 pixels, are in memory."""
+
 
 @dataclass(frozen=True)
 class ForwardThreads:
@@ -34,13 +38,16 @@ class ForwardThreads:
 
     pool: ThreadPoolExecutor
     threads: int
+    batch: int
     side_by_side: bool
     """Whether forward passes run in the threads; otherwise they run in the calling thread, one at a time."""
+    ending: Event = field(default_factory=Event)
+    """Set when the block of `forward_threads` ends, also by an error or Ctrl-C."""
 
-    def batch_of(self, batch: int, items: int) -> int:
+    def batch_of(self, items: int) -> int:
         """The size of batches for so many items, so that each forward pass that can run has some."""
         share = -(-items // self.threads) if self.side_by_side else items
-        return max(1, min(batch, share))
+        return max(1, min(self.batch, share))
 
     def computed(self, compute: Callable[[Item], Result], batches: Iterable[Item]) -> Iterator[Result]:
         """`compute`, a forward pass and what belongs to it, of batches that are ready."""
@@ -69,21 +76,27 @@ class ForwardThreads:
             return
 
         def work(chunk: list[Item]) -> list[Result]:
-            return [finish(one) for one in compute(map(prepare, chunk))]
+            results = []
+            for one in compute(map(prepare, chunk)):
+                if self.ending.is_set():  # nobody waits for the rest, which may take seconds
+                    break
+                results.append(finish(one))
+            return results
 
         for results in in_order(self.pool, work, _chunks(items, batch), self.threads + 1):
             yield from results
 
 
 @contextmanager
-def forward_threads(device: Device, mode: Mode) -> Iterator[ForwardThreads]:
-    """The threads for a network on the open device in this mode. At the end of the block they have ended.
+def forward_threads(device: Device, mode: Mode, batch: int) -> Iterator[ForwardThreads]:
+    """The threads for a network on the open device in this mode, and batches of at most so many images. They end with the block.
 
     A compiled network is run by the calling thread alone.
     """
     before, cores = torch.get_num_threads(), usable_cores()
     compute_cores = min(cores, before)
-    passes = 1 if mode == "compile" else device.passes_at_once(min(compute_cores, MOST_THREADS))
+    most_passes = min(compute_cores, MOST_THREADS, max(1, MOST_IMAGES // batch))
+    passes = 1 if mode == "compile" else device.passes_at_once(most_passes)
     side_by_side = passes > 1
     threads = passes if side_by_side else min(cores, MOST_THREADS)
 
@@ -92,9 +105,11 @@ def forward_threads(device: Device, mode: Mode) -> Iterator[ForwardThreads]:
             torch.set_num_threads(compute_cores // passes)  # of this thread, and of threads that begin later
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="forward", initializer=begin)
+    started = ForwardThreads(pool, threads, batch, side_by_side)
     try:
-        yield ForwardThreads(pool, threads, side_by_side)
+        yield started
     finally:
+        started.ending.set()
         pool.shutdown(cancel_futures=True)
         if side_by_side:
             torch.set_num_threads(before)

@@ -49,7 +49,7 @@ class DistributedPredictor:
         own_logits = [np.empty((0, self.findings), np.float32)]
         network.eval()
         compiled = self.device.compiled(network, self.mode)
-        with forward_threads(self.device, self.mode) as threads:
+        with forward_threads(self.device, self.mode, self.batch) as threads:
             for logits_NK in threads.computed(partial(self._logits, compiled), self.loader.batches(batches)):
                 own_logits.append(logits_NK)
                 after_batch()

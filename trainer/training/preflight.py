@@ -20,7 +20,6 @@ from trainer.errors import JobFailedError, KnownError
 from trainer.location import Location
 from trainer.runs import known_nodes, node_checks
 from trainer.runs.checks import Outcome, Row, as_table, from_json
-from trainer.runs.preflight import clock
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.world import World
 from trainer.storage import Storage, open_storage

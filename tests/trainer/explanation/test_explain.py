@@ -17,6 +17,7 @@ from trainer.data.packs.records import to_square
 from trainer.explanation.cam import activate
 from trainer.explanation.explain import CHECKED_IMAGES
 from trainer.explanation.explainer import open_explainer
+from trainer.models import forward_threads
 from trainer.models.architectures import build
 from trainer.models.load import load_model
 from trainer.report.picture_files import stems
@@ -134,6 +135,23 @@ def test_batch_size_changes_no_map(explain, images):
         assert one["finding"] == other["finding"]
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
         assert one["boxes"] == other["boxes"]
+
+
+def test_several_threads_change_no_map_and_no_order(monkeypatch, explain, images, tmp_path):
+    """The random maps are drawn in the order of the images, whichever is ready first."""
+    names = ["00000001_000.png", "00000002_000.png", "00000003_000.png"]
+    boxes = _list(tmp_path / "boxes.csv", [(name, "Mass", 200, 300, 300, 300) for name in names])
+    results = []
+    for cores in (1, 4):
+        monkeypatch.setattr(forward_threads, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
+        code, *_, out = explain(images, "--boxes", boxes, "--batch-size", "2")
+        assert code == 0
+        lines = [json.loads(line) for line in (out / "maps.jsonl").read_text().splitlines()]
+        assert [line["image"].rpartition("/")[2] for line in lines] == names
+        assert all((out / line["overlay"]).exists() for line in lines)
+        results.append(((out / "localisation.json").read_text(), [line["boxes"] for line in lines]))
+    assert results[0] == results[1]
 
 
 def test_model_of_classes_explains_its_predicted_class(explain, images, tmp_path):
