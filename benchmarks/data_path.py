@@ -108,6 +108,13 @@ class HandOver:
         """The buffer itself: nothing overwrites it before the next batch is asked for."""
         return host, lambda: None
 
+    uploads_ahead = False
+
+    @staticmethod
+    def start_upload(host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+        """As `upload`."""
+        return lambda: host, lambda: None
+
 
 def from_pack(loader: Loader, images: int, *, prepare: bool, batches: int) -> int:
     """Gather shuffled batches; with `prepare`, crop and normalise them on this processor too."""

@@ -27,8 +27,9 @@ OnBadImage = Literal["fail", "skip"]
 OnMissingImage = Literal["fail", "skip"]
 Resume = Literal["auto", "never", "must"]
 Precision = Literal["auto", "fp32", "bf16"]
-GaudiMode = Literal["lazy", "compile", "eager"]
-"""How Gaudi executes a network: graphs of the vendor's bridge, torch.compile, or one operation at a time (docs/decisions/0032)."""
+Mode = Literal["lazy", "compile", "eager"]
+"""How a device executes a network: graphs of Gaudi's bridge, torch.compile, or one operation at a time (docs/decisions/0032, 0038)."""
+Compile = Literal["auto", "on", "off"]
 Value = str | int | float | bool
 
 T = TypeVar("T")
@@ -40,6 +41,9 @@ MIN_CROP_PX: Final = 32
 
 _SINGLE_CELL_PX: Final = {"densenet121": 60, "densenet_tiny": 60, "resnet50": 32}
 """Largest crop of which the last BatchNorm layers see one cell; VGG16 has no such layer. A test measures it on the networks."""
+
+WRITTEN_IF_CHANGED: Final = frozenset({"compile", "activation_memory", "profile"})
+"""Fields that `to_argv` leaves out at their default: images of earlier versions do not know their flags."""
 
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
 
@@ -55,6 +59,7 @@ MOST: Final = {
     "warmup_epochs": 1e6,
     "pack_side": 4096,
     "rotate": 180.0,
+    "profile": 100,
 }
 """Largest meaningful values; larger ones are typing errors."""
 
@@ -107,8 +112,14 @@ class TrainConfig(LabelChoices):
     precision: Precision = "auto"
     """Arithmetic of the forward pass; `auto` is bf16 on hpu and on GPUs that compute in it (from Ampere on), fp32 elsewhere."""
 
-    gaudi_mode: GaudiMode | None = None
+    gaudi_mode: Mode | None = None
     """Execution on Gaudi: `lazy`, `compile` (torch.compile) or `eager`; must fit PT_HPU_LAZY_MODE. Default: `lazy` or `compile`, by PT_HPU_LAZY_MODE."""
+
+    compile: Compile = "auto"
+    """Train with torch.compile; `auto` compiles on GPUs where it works, and on Gaudi as --gaudi-mode says. `on` is an error where it does not work."""
+
+    activation_memory: Literal["normal", "low"] = "normal"
+    """`low` computes activations of DenseNets again in the backward pass instead of keeping them: less memory, the same results, slower; not compiled."""
 
     parity_check: int | None = None
     """Before training, compare loss and gradients of N steps with the CPU in fp32, and stop where they differ."""
@@ -142,6 +153,9 @@ class TrainConfig(LabelChoices):
 
     log_every_steps: int = 20
     """Read the loss from the device and log it every N steps."""
+
+    profile: int | None = None
+    """Write a torch.profiler trace of N steps after the warm-up of this start into the run, and log the operations with most time."""
 
     cache_features: bool = True
     """Compute the frozen backbone's features of each image once, if no crop, flip or rotation changes the image between epochs."""
@@ -232,6 +246,7 @@ class TrainConfig(LabelChoices):
             parse_duration(self.deadline, "--deadline")
         parse_duration(self.hang_after, "--hang-after")
         self._check_places()
+        self._check_mode()
         self._check_batch()
         self._check_sizes()
         if self.positive_class is not None and not self.classes:
@@ -250,6 +265,11 @@ class TrainConfig(LabelChoices):
                 f"cannot unfreeze the backbone after {self.unfreeze_after} epochs (`--unfreeze-after`): training ends after {self.epochs}",
                 hint="remove it to keep the backbone frozen, or use more --epochs",
             )
+
+    @property
+    def compile_choice(self) -> Compile:
+        """`--compile`, where `auto` is off if activations are computed again."""
+        return "off" if self.activation_memory == "low" and self.compile == "auto" else self.compile
 
     @property
     def changes_images(self) -> bool:
@@ -292,6 +312,34 @@ class TrainConfig(LabelChoices):
                     hint="--cache-dir DIRECTORY",
                 )
 
+    def _check_mode(self) -> None:
+        self._check_activation_memory()
+        if (
+            self.gaudi_mode is None
+            or self.compile == "auto"
+            or (self.gaudi_mode == "compile") == (self.compile == "on")
+        ):
+            return
+        raise InputError(
+            f"cannot use both --gaudi-mode {self.gaudi_mode} and --compile {self.compile}: they contradict each other",
+            hint="remove --compile, and choose by --gaudi-mode lazy, compile or eager",
+        )
+
+    def _check_activation_memory(self) -> None:
+        if self.activation_memory == "normal":
+            return
+        if not self.model.startswith("densenet"):
+            raise InputError(
+                f"cannot use --activation-memory low with --model {self.model}: only DenseNets can compute their activations again",
+                hint="remove --activation-memory, and use a smaller --batch-size",
+            )
+        for flag, value in (("--compile", self.compile), ("--gaudi-mode", self.gaudi_mode)):
+            if value in {"on", "compile"}:
+                raise InputError(
+                    f"cannot use both --activation-memory low and {flag} {value}: what is computed again is not compiled",
+                    hint=f"remove one of them, or use {flag} {'off' if flag == '--compile' else 'lazy'}",
+                )
+
     def _check_batch(self) -> None:
         if self.batch_size is not None and self.global_batch_size is not None:
             raise InputError(
@@ -310,6 +358,7 @@ class TrainConfig(LabelChoices):
             "max_steps",
             "keep_last",
             "parity_check",
+            "profile",
         ]
         for flag in [*at_least_one, "checkpoint_every_steps", "checkpoint_every_minutes", "unfreeze_after"]:
             _check_least(flag, getattr(self, flag), 1)
@@ -317,6 +366,8 @@ class TrainConfig(LabelChoices):
             _check_least(flag, getattr(self, flag), 0)
         for flag, most in MOST.items():
             value = getattr(self, flag)
+            if value is None:
+                continue
             if not math.isfinite(value):
                 raise InputError(f"cannot use {flag_of(flag)} {value}: it must be a finite number", hint=_RANGE_HINT)
             if value > most:
@@ -552,14 +603,15 @@ def usage_problem(problem: CycloptsError) -> str:
 def to_argv(config: TrainConfig) -> list[str]:
     """The flags of `trainer train` that mean this configuration, every value written out.
 
-    Choices of labels are written only where they are made, so that images of earlier versions take the flags.
+    Choices of labels are written only where they are made, and `WRITTEN_IF_CHANGED` only where it differs from the default, so that
+    images of earlier versions take the flags.
     """
     argv = []
     unmade = label_choices.NAMES - config.given().keys()
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         flag = flag_of(field.name)
-        if field.name in unmade:
+        if field.name in unmade or (field.name in WRITTEN_IF_CHANGED and value == field.default):
             continue
         if isinstance(value, tuple):
             argv += [f"{flag}={each}" for each in value]

@@ -9,6 +9,7 @@
 <output>/<run>/evaluation/{metrics.json,metrics.csv}
 <output>/<run>/report/{index.html,curves.png,gallery.json}
 <output>/<run>/tensorboard/events.out.tfevents.1790000000.000000
+<output>/<run>/profile/trace.json.gz
 <output>/<run>/logs/rank-00000.log
 
 Other objects there do not belong to the run and are neither deleted nor replaced (`is_ours`).
@@ -35,6 +36,9 @@ REPORT: Final = "report/index.html"
 REPORT_CURVES: Final = "report/curves.png"
 REPORT_GALLERY: Final = "report/gallery.json"
 """Pictures of the report, so that the page can be rewritten without the model."""
+
+TRACE: Final = "profile/trace.json.gz"
+"""Of the steps of `--profile`, in Chrome's trace format."""
 
 TENSORBOARD: Final = "tensorboard/"
 
@@ -64,7 +68,7 @@ _OURS = re.compile(
         [
             _CHECKPOINT.pattern,
             *map(re.escape, (RUN, STARTS, OWNER, SPLIT, METRICS, RESULTS, MODEL, CALIBRATION, CARD)),
-            *map(re.escape, (EVALUATION, EVALUATION_TABLE, REPORT, REPORT_CURVES, REPORT_GALLERY)),
+            *map(re.escape, (EVALUATION, EVALUATION_TABLE, REPORT, REPORT_CURVES, REPORT_GALLERY, TRACE)),
             r"predictions/(?:val|test)\.csv",
             rf"tensorboard/events\.out\.tfevents\.(?:{_NUMBER % (10, 10)})\.(?:{_NUMBER % (6, 6)})",
             rf"logs/rank-(?:{_NUMBER % (5, 5)})\.log",
@@ -76,7 +80,7 @@ _OURS = re.compile(
 _BEFORE_RECORD = re.compile(rf"{re.escape(STARTS)}|{re.escape(OWNER)}|logs/.*")
 
 _FOLDERS = re.compile(
-    rf"checkpoints(?:/step-(?:{_NUMBER % (8, 8)}))?|predictions|model|evaluation|report|tensorboard|logs"
+    rf"checkpoints(?:/step-(?:{_NUMBER % (8, 8)}))?|predictions|model|evaluation|report|profile|tensorboard|logs"
 )
 
 

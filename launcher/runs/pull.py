@@ -39,7 +39,19 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "checkpoint": (RUN,),
     "model": ("model/",),
     "report": (RUN, SPLIT, METRICS, RESULTS, "predictions/", "evaluation/", "report/"),
-    "all": ("model/", RUN, SPLIT, METRICS, RESULTS, "predictions/", "evaluation/", "report/", "logs/", "tensorboard/"),
+    "all": (
+        "model/",
+        RUN,
+        SPLIT,
+        METRICS,
+        RESULTS,
+        "predictions/",
+        "evaluation/",
+        "report/",
+        "profile/",
+        "logs/",
+        "tensorboard/",
+    ),
 }
 """Objects of each part, without the checkpoint: names, and prefixes that end in `/`."""
 

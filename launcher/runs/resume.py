@@ -8,7 +8,7 @@ from launcher.runs.locate import Report, Run
 from launcher.settings.sources import EXAMPLES, OF_A_JOB, PROJECT_FILE
 from launcher.spec.accelerators import hardware
 from launcher.spec.job import OWNED_FLAGS, JobSpec, without_flag
-from trainer.config import GaudiMode, TrainConfig, from_document, to_argv
+from trainer.config import Mode, TrainConfig, from_document, to_argv
 from trainer.errors import InputError, listing, on_one_line
 from trainer.formats.documents import checked, run_record
 from trainer.layout import RESULTS, RUN
@@ -87,7 +87,7 @@ def settings_of(name: str, earlier: EarlierRun) -> dict[str, str | list[str]]:
     flags = [flag for flag in to_argv(config) if flag.partition("=")[0] not in OWNED_FLAGS]
     settings: dict[str, str | list[str]] = {"accelerator": device, "workers": str(workers), "train_flags": flags}
     mode = earlier.record.get("gaudi_mode")
-    if mode in get_args(GaudiMode) and mode != hardware("gaudi", "2").mode:
+    if mode in get_args(Mode) and mode != hardware("gaudi", "2").mode:
         settings["gaudi_mode"] = str(mode)
     return settings | ({"data": config.data, "data_access": "api"} if Location(config.data).is_bucket else {})
 

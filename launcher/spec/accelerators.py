@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
-from trainer.config import GaudiMode
+from trainer.config import Mode
 
 AcceleratorName = Literal["gaudi", "cuda", "cpu"]
 Generation = Literal["1", "2", "3"]
@@ -52,7 +52,7 @@ class Accelerator:
     hugepages_mib: int | None = None
     """Huge pages of 2 MiB; must be even."""
 
-    mode: GaudiMode | None = None
+    mode: Mode | None = None
     """Default of `--gaudi-mode`; None for an accelerator without modes."""
 
     env: Mapping[str, str] = field(default_factory=_env)
@@ -157,7 +157,7 @@ GRADIENT_VIEWS: Final = "PT_HPU_EAGER_ENABLE_GRADIENT_VIEW_LAYOUT_OPT"
 """Source: README of the vendor's Model-References, since release 1.20, for vision models in eager mode without compile."""
 
 
-def mode_env(mode: GaudiMode | None) -> Mapping[str, str]:
+def mode_env(mode: Mode | None) -> Mapping[str, str]:
     """Environment variables of a mode; none without one."""
     if mode is None:
         return {}

@@ -23,7 +23,7 @@ from launcher.spec.options import (
     check_texts,
     pair,
 )
-from trainer.config import GaudiMode, TrainConfig, flag_of, parse_flags, usage_problem
+from trainer.config import Mode, TrainConfig, flag_of, parse_flags, usage_problem
 from trainer.errors import InputError, on_one_line
 from trainer.layout import check_name
 from trainer.location import Location, expanded
@@ -74,7 +74,7 @@ class JobSpec:
     gaudi_generation: Generation = "2"
     """Gaudi generation; 1 is the generation of DL1 nodes."""
 
-    gaudi_mode: GaudiMode | None = None
+    gaudi_mode: Mode | None = None
     """Execution on Gaudi: `lazy` (default), `compile` (torch.compile), or `eager`. Images with stock torch have no `lazy`."""
 
     resource: str | None = None
@@ -178,7 +178,7 @@ class JobSpec:
         return with_resource(row, self.resource) if self.resource else row
 
     @property
-    def mode(self) -> GaudiMode | None:
+    def mode(self) -> Mode | None:
         """Mode of the accelerator; None for one without modes."""
         return self.gaudi_mode or self.hardware.mode
 

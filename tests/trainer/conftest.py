@@ -16,6 +16,18 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _units_for_bf16(tmp_path_factory):
+    """bf16 is refused on a processor without units for it; torch computes the same numbers there, slowly."""
+    from trainer.devices import cpu
+
+    invented = tmp_path_factory.mktemp("processor") / "cpuinfo"
+    invented.write_text("model name\t: Invented 1\nflags\t\t: fpu avx512_bf16\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "CPUINFO", invented)
+        yield
+
+
 def _draw_at_once(patch):
     from matplotlib.figure import Figure
 

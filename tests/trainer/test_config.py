@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trainer.__main__ import app
 from trainer.card_file import FIELDS, as_text
-from trainer.config import PRESETS, TrainConfig, flag_of, from_argv, is_flag, to_argv
+from trainer.config import PRESETS, WRITTEN_IF_CHANGED, TrainConfig, flag_of, from_argv, is_flag, to_argv
 from trainer.errors import InputError
 
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), min_size=1).filter(
@@ -46,6 +46,8 @@ FLAGS = [
     "device",
     "precision",
     "gaudi_mode",
+    "compile",
+    "activation_memory",
     "parity_check",
     "cache_dir",
     "resume",
@@ -57,6 +59,7 @@ FLAGS = [
     "keep_last",
     "hang_after",
     "log_every_steps",
+    "profile",
     "cache_features",
     "report",
     "gallery",
@@ -100,6 +103,39 @@ def test_choices_of_labels_are_written_only_where_they_are_made():
     assert chosen.uncertain == ("ignore", "Edema=ones")
     assert {*labels, "--physician-labels-only"} <= set(to_argv(chosen))
     assert from_argv(to_argv(chosen)) == chosen
+
+
+def test_later_flags_are_written_only_where_they_differ_from_their_default():
+    """The trainer of an earlier version, in an image, does not know them."""
+    flags = {flag_of(name) for name in WRITTEN_IF_CHANGED}
+    assert not {word.partition("=")[0] for word in to_argv(from_argv(REQUIRED))} & flags
+    changed = from_argv([*REQUIRED, "--compile=off", "--activation-memory=low", "--profile=3"])
+    assert {"--compile=off", "--activation-memory=low", "--profile=3"} <= set(to_argv(changed))
+    assert from_argv(to_argv(changed)) == changed
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--model", "vgg16"], "--model vgg16"),
+        (["--model", "resnet50"], "--model resnet50"),
+        (["--compile", "on"], "--compile on"),
+        (["--gaudi-mode", "compile"], "--gaudi-mode compile"),
+    ],
+)
+def test_low_activation_memory_is_refused_where_it_has_no_effect(flags, named):
+    """And where what is computed again would be compiled."""
+    with pytest.raises(InputError, match=f"--activation-memory low .*{named}"):
+        from_argv([*REQUIRED, "--activation-memory", "low", *flags])
+    assert from_argv([*REQUIRED, "--activation-memory", "low"]).compile_choice == "off"
+
+
+@pytest.mark.parametrize(("mode", "compile_"), [("lazy", "on"), ("eager", "on"), ("compile", "off")])
+def test_a_mode_of_gaudi_that_contradicts_compile_is_refused(mode, compile_):
+    """One of the two would have no effect."""
+    with pytest.raises(InputError, match=f"--gaudi-mode {mode} and --compile {compile_}"):
+        from_argv([*REQUIRED, "--gaudi-mode", mode, "--compile", compile_])
+    from_argv([*REQUIRED, "--gaudi-mode", mode, "--compile", "auto"])
 
 
 def test_a_wrong_choice_of_labels_is_refused_with_the_flags_of_a_job():
@@ -197,6 +233,7 @@ def test_one_image_per_worker_is_accepted_where_batch_norm_can_train(flags, worl
         pack_side=st.integers(320, 512),
         crop_px=st.integers(32, 320),
         crop=st.sampled_from(["resized", "random", "center"]),
+        compile=st.sampled_from(["auto", "on", "off"]),
         flip=st.booleans(),
         epochs=st.integers(10, 100),
         batch_size=st.none(),

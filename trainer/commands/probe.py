@@ -38,8 +38,8 @@ def device(config: TrainConfig) -> Outcome:
         return Outcome(
             "FAIL", f"this image cannot train on {found.name}: {reason}", "use the image that is built for it"
         )
-    mode = found.choose_mode(config.gaudi_mode)
-    software = f"torch {torch.__version__} for {found.name}{f' in the mode {mode}' if mode else ''}"
+    mode = found.choose_mode(config.gaudi_mode, config.compile)
+    software = f"torch {torch.__version__} for {devices.in_mode(found, mode)}"
     reason = found.missing()
     if reason is not None:
         return Outcome("skipped", f"{software}; {reason}, so no card was compared with it")

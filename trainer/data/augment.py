@@ -26,6 +26,8 @@ RATIO: Final = (3 / 4, 4 / 3)
 _TOP, _LEFT, _MIRROR, _AREA, _RATIO, _ANGLE = range(6)
 """Index of each draw of a sample."""
 
+Crop = Literal["resized", "random", "center"]
+
 Tta = Literal["none", "flip", "ten_crop"]
 """Test-time augmentation: the views over which predictions are averaged."""
 
@@ -58,30 +60,47 @@ def uniform(seed: int, epoch: int, samples_N: NDArray[np.int64], draw: int) -> F
     return np.asarray((state >> np.uint64(11)) / 2**53, np.float64)
 
 
-def training_view(
-    x_N1SS: Tensor,
-    samples_N: NDArray[np.int64],
-    *,
-    seed: int,
-    epoch: int,
-    crop: Literal["resized", "random", "center"],
-    crop_px: int,
-    flip: bool,
-    rotate: float,
-) -> Tensor:
-    """Training view of this epoch, normalised float32 [N, 3, P, P]; rotated by up to `rotate` degrees either way before the crop."""
-    side = x_N1SS.shape[-1]
-    if rotate > 0:
-        x_N1SS = turned(x_N1SS, angles(seed, epoch, samples_N, rotate))
-    if crop == "resized":
-        boxes = resized_boxes(seed, epoch, samples_N, side)
-    elif crop == "random":
-        boxes = random_boxes(seed, epoch, samples_N, side, crop_px)
-    else:
-        boxes = center_boxes(len(samples_N), side, crop_px)
-    if flip:
-        boxes = replace(boxes, mirror_N=uniform(seed, epoch, samples_N, _MIRROR) < 0.5)
-    return normalise(cut_resized(x_N1SS, boxes, crop_px) if crop == "resized" else cut(x_N1SS, boxes, crop_px))
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How the images of a training vary between epochs."""
+
+    seed: int
+    crop: Crop
+    crop_px: int
+    flip: bool
+    rotate: float
+    """Largest angle either way, in degrees."""
+
+    def draws(self, samples_N: NDArray[np.int64], epoch: int, side: int) -> NDArray[np.float32]:
+        """Numbers for `view`, of any number of samples, float32 [7, N]: the crop's top, left, height and width, whether it is mirrored,
+        and cosine and sine of the angle.
+        """
+        angles_N = angles(self.seed, epoch, samples_N, self.rotate)
+        return np.concatenate([_numbers(self._boxes(samples_N, epoch, side)), _turn(angles_N)])
+
+    def view(self, x_N1SS: Tensor, draws_7N: Tensor) -> Tensor:
+        """Training view with these draws on the device, normalised float32 [N, 3, P, P]; rotated before the crop."""
+        if self.rotate > 0:
+            x_N1SS = _turned(x_N1SS, draws_7N[5:])
+        crop = _cut_resized if self.crop == "resized" else _cut
+        return normalise(crop(x_N1SS, draws_7N[:5], self.crop_px))
+
+    def _boxes(self, samples_N: NDArray[np.int64], epoch: int, side: int) -> Boxes:
+        if self.crop == "resized":
+            boxes = resized_boxes(self.seed, epoch, samples_N, side)
+        elif self.crop == "random":
+            boxes = random_boxes(self.seed, epoch, samples_N, side, self.crop_px)
+        else:
+            boxes = center_boxes(len(samples_N), side, self.crop_px)
+        if self.flip:
+            boxes = replace(boxes, mirror_N=uniform(self.seed, epoch, samples_N, _MIRROR) < 0.5)
+        return boxes
+
+
+def training_view(x_N1SS: Tensor, samples_N: NDArray[np.int64], augmentation: Augmentation, epoch: int) -> Tensor:
+    """Training view of this epoch, normalised float32 [N, 3, P, P]."""
+    draws_7N = torch.from_numpy(augmentation.draws(samples_N, epoch, x_N1SS.shape[-1]))
+    return augmentation.view(x_N1SS, draws_7N.to(x_N1SS.device, non_blocking=True))
 
 
 def evaluation_view(x_N1SS: Tensor, crop_px: int) -> Tensor:
@@ -117,7 +136,18 @@ def angles(seed: int, epoch: int, samples_N: NDArray[np.int64], rotate: float) -
 
 
 def turned(x_N1SS: Tensor, degrees_N: Floats) -> Tensor:
-    """Images rotated anticlockwise about their centres, bilinear, black outside, float32 [N, 1, S, S] in 0..255.
+    """Images rotated anticlockwise about their centres, bilinear, black outside, float32 [N, 1, S, S] in 0..255."""
+    return _turned(x_N1SS, torch.from_numpy(_turn(degrees_N)).to(x_N1SS.device, non_blocking=True))
+
+
+def _turn(degrees_N: Floats) -> NDArray[np.float32]:
+    """Cosine and sine, float32 [2, N]."""
+    radians_N = np.radians(degrees_N)
+    return np.stack([np.cos(radians_N), np.sin(radians_N)]).astype(np.float32)
+
+
+def _turned(x_N1SS: Tensor, turn_2N: Tensor) -> Tensor:
+    """As `turned`, by angles with these cosines and sines.
 
     With a border of one black pixel, every source pixel exists, so that one index and four gathers suffice.
 
@@ -125,9 +155,7 @@ def turned(x_N1SS: Tensor, degrees_N: Floats) -> Tensor:
     """
     count, side = len(x_N1SS), x_N1SS.shape[-1]
     padded_NQ = pad(x_N1SS[:, 0], (1, 1, 1, 1)).flatten(1)
-    radians_N = np.radians(degrees_N)
-    turn_2N = torch.from_numpy(np.stack([np.cos(radians_N), np.sin(radians_N)]).astype(np.float32))
-    cos_N11, sin_N11 = turn_2N.to(x_N1SS.device, non_blocking=True)[:, :, None, None]
+    cos_N11, sin_N11 = turn_2N[:, :, None, None]
     from_centre_S = torch.arange(side, device=x_N1SS.device) - (side - 1) / 2
     across_1S, down_S1 = from_centre_S[None, :], from_centre_S[:, None]
     left_NSS, right_share_NSS = _neighbour(cos_N11 * across_1S - sin_N11 * down_S1, side)
@@ -183,8 +211,11 @@ def resized_boxes(seed: int, epoch: int, samples_N: NDArray[np.int64], side: int
 
 
 def cut(x_N1SS: Tensor, boxes: Boxes, crop_px: int) -> Tensor:
-    """Crops of exactly crop_px pixels, uint8 [N, 1, P, P]; the boxes must have that size."""
-    boxes_5N = _on_device(boxes, x_N1SS.device)
+    """Crops of exactly crop_px pixels, [N, 1, P, P] of the images' type; the boxes must have that size."""
+    return _cut(x_N1SS, _on_device(boxes, x_N1SS.device), crop_px)
+
+
+def _cut(x_N1SS: Tensor, boxes_5N: Tensor, crop_px: int) -> Tensor:
     offsets_P = torch.arange(crop_px, device=x_N1SS.device)
     rows_NP = boxes_5N[0].long()[:, None] + offsets_P
     columns_NP = boxes_5N[1].long()[:, None] + offsets_P
@@ -198,8 +229,12 @@ def cut_resized(x_N1SS: Tensor, boxes: Boxes, crop_px: int) -> Tensor:
 
     Two batched matrix products, one per axis; equal to torch's antialiased bilinear interpolation of each crop.
     """
+    return _cut_resized(x_N1SS, _on_device(boxes, x_N1SS.device), crop_px)
+
+
+def _cut_resized(x_N1SS: Tensor, boxes_5N: Tensor, crop_px: int) -> Tensor:
     side = x_N1SS.shape[-1]
-    top_N, left_N, height_N, width_N, mirror_N = _on_device(boxes, x_N1SS.device)
+    top_N, left_N, height_N, width_N, mirror_N = boxes_5N
     rows_NPS = _resize_weights(top_N, height_N, side, crop_px)
     columns_NPS = _resize_weights(left_N, width_N, side, crop_px)
     columns_NPS = torch.where(mirror_N.bool()[:, None, None], columns_NPS.flip(1), columns_NPS)
@@ -220,9 +255,14 @@ def _imagenet_scale(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _on_device(boxes: Boxes, device: torch.device) -> Tensor:
-    """All numbers of the boxes in one small copy, float32 [5, N]: top, left, height, width, mirror."""
+    """All numbers of the boxes in one small copy."""
+    return torch.from_numpy(_numbers(boxes)).to(device, non_blocking=True)
+
+
+def _numbers(boxes: Boxes) -> NDArray[np.float32]:
+    """float32 [5, N]: top, left, height, width, mirror."""
     rows = [boxes.top_N, boxes.left_N, boxes.height_N, boxes.width_N, boxes.mirror_N.astype(np.float64)]
-    return torch.from_numpy(np.stack(rows).astype(np.float32)).to(device, non_blocking=True)
+    return np.stack(rows).astype(np.float32)
 
 
 def _resize_weights(start_N: Tensor, size_N: Tensor, side: int, crop_px: int) -> Tensor:

@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -22,7 +23,7 @@ from trainer.devices import Device
 Rows = NDArray[np.int64]
 
 BUFFERS: Final = 4
-"""Host buffers in rotation: one in use, one being copied, two ahead."""
+"""Host buffers in rotation: one in use or being copied, one copied ahead, two being filled."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,21 @@ class Batch:
     """Rows of the data set; -1 pads the last batch of an evaluation."""
     x_N1SS: Tensor
     """uint8; cached features are float32 [N, F]."""
+
+
+_Filled = tuple[Rows, Tensor] | BaseException | None
+"""Samples and their buffer; the error that ended the thread; or None after the last batch."""
+
+_Free = tuple[Tensor, Callable[[], None]] | None
+"""A buffer, and the wait for its copy; or None when the consumer has stopped."""
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A batch whose copy to the device has started."""
+
+    samples_N: Rows
+    take: Callable[[], Tensor]
 
 
 class Batches(Protocol):
@@ -87,37 +103,44 @@ class Loader:
 
     def batches(self, samples: Sequence[Rows]) -> Iterator[Batch]:
         """See `Batches`."""
-        filled: queue.Queue[tuple[Rows, Tensor] | BaseException | None] = queue.Queue()
-        free: queue.Queue[tuple[Tensor, Callable[[], None]] | None] = queue.Queue()
+        filled: queue.Queue[_Filled] = queue.Queue()
+        free: queue.Queue[_Free] = queue.Queue()
         for buffer in self._buffers:
             free.put((buffer, lambda: None))
         thread = threading.Thread(target=self._fill, args=(samples, free, filled), name="loader", daemon=True)
         thread.start()
         try:
-            while (item := self._next(filled)) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                samples_N, buffer = item
-                x_N1SS, copied = self._device.upload(buffer)
-                free.put((buffer, copied))
-                yield Batch(samples_N, x_N1SS)
+            following = None
+            while (started := following or self._started(self._next(filled), free)) is not None:
+                following = self._started(_filled_now(filled), free) if self._device.uploads_ahead else None
+                yield Batch(started.samples_N, started.take())
         finally:
             free.put(None)
             thread.join()
+            _wait_for_copies(free)  # the next iteration fills the same buffers
 
-    def _next(
-        self, filled: "queue.Queue[tuple[Rows, Tensor] | BaseException | None]"
-    ) -> tuple[Rows, Tensor] | BaseException | None:
+    def _next(self, filled: "queue.Queue[_Filled]") -> "_Filled":
         start = time.perf_counter()
         item = filled.get()
         self.waited_s += time.perf_counter() - start
         return item
 
+    def _started(self, item: "_Filled", free: "queue.Queue[_Free]") -> "_Started | None":
+        """The copy of a filled buffer to the device, just started; None where there is none."""
+        if isinstance(item, BaseException):
+            raise item
+        if item is None:
+            return None
+        samples_N, buffer = item
+        take, copied = self._device.start_upload(buffer)
+        free.put((buffer, copied))
+        return _Started(samples_N, take)
+
     def _fill(
         self,
         samples: Sequence[Rows],
-        free: "queue.Queue[tuple[Tensor, Callable[[], None]] | None]",
-        filled: "queue.Queue[tuple[Rows, Tensor] | BaseException | None]",
+        free: "queue.Queue[_Free]",
+        filled: "queue.Queue[_Filled]",
     ) -> None:
         try:
             for samples_N in samples:
@@ -131,3 +154,23 @@ class Loader:
             filled.put(None)
         except BaseException as problem:  # noqa: BLE001 - raised again in the consumer
             filled.put(problem)
+
+
+def _filled_now(filled: "queue.Queue[_Filled]") -> _Filled:
+    """A buffer if one is filled already; None otherwise. The end and errors stay in the queue for their turn."""
+    try:
+        item = filled.get_nowait()
+    except queue.Empty:
+        return None
+    if isinstance(item, tuple):
+        return item
+    filled.put(item)  # nothing follows it
+    return None
+
+
+def _wait_for_copies(free: "queue.Queue[_Free]") -> None:
+    with suppress(queue.Empty):
+        while True:
+            slot = free.get_nowait()
+            if slot is not None:
+                slot[1]()

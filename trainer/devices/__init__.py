@@ -4,7 +4,7 @@ Only `cpu.py`, `cuda.py` and `hpu.py` name a vendor's API.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any, Final, Literal, Protocol, cast
@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.config import GaudiMode
+from trainer.config import Compile, Mode, Precision
 from trainer.errors import InputError
 
 Arithmetic = Literal["fp32", "bf16"]
+
+FALLBACK: Final = "cpu_fallback/"
+"""Prefix of the counters of operations that ran on the host instead of the device."""
 
 
 class Device(Protocol):
@@ -27,6 +30,12 @@ class Device(Protocol):
     """Backend of torch.distributed for gradients."""
     memory_format: torch.memory_format
     """Memory format with the fastest convolutions."""
+    mode_fact: str
+    """Name of the mode in run.json."""
+    uploads_ahead: bool
+    """Whether the copy of the next batch runs beside the current step."""
+    unrecorded_memory_format: torch.memory_format
+    """Memory format on this device of runs whose record names none: they began with an earlier version."""
 
     def unsupported(self) -> str | None:
         """Why the installed software has no support for the device, None when it has. Does not acquire a device.
@@ -43,19 +52,31 @@ class Device(Protocol):
         """Raises: InputError when the installed software cannot run on this worker's device."""
         ...
 
-    def choose_mode(self, requested: GaudiMode | None) -> GaudiMode | None:
-        """The mode of execution: the requested one, otherwise the device's default; None for a device with only one.
+    def choose_mode(self, gaudi_mode: Mode | None, compile: Compile) -> Mode:  # noqa: A002 - the flag's name
+        """The mode of training for these values of `--gaudi-mode` and `--compile`, which do not contradict each other.
 
         Raises: InputError for a mode that the device does not have, or that this process cannot have.
         """
         ...
 
-    def compiled(self, module: nn.Module, mode: GaudiMode | None) -> nn.Module:
+    def inference_mode(self) -> Mode:
+        """The mode of commands that use a trained network: compiling takes longer than most of them. Raises: as `choose_mode`."""
+        ...
+
+    def cannot_compile(self) -> str | None:
+        """Why `--compile auto` does not compile although this kind of device gains by it; None where it does, or gains nothing."""
+        ...
+
+    def compiled(self, module: nn.Module, mode: Mode) -> nn.Module:
         """The module as it is executed in this mode; it shares parameters and buffers."""
         ...
 
     def native_precision(self) -> Arithmetic:
         """Precision of `--precision auto`; call after `open`."""
+        ...
+
+    def check_precision(self, precision: Arithmetic) -> None:
+        """Raises: InputError, with the name of the hardware, for a precision that it has no units for. Does not open the device."""
         ...
 
     def open(self, local_rank: int, local_size: int) -> torch.device:
@@ -78,6 +99,12 @@ class Device(Protocol):
         """The tensor on the device, and a function that waits until `host` may be overwritten."""
         ...
 
+    def start_upload(self, host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+        """Start a copy beside queued operations; a function that returns the tensor for operations queued afterwards, to be called
+        once, and a function that waits until `host` may be overwritten.
+        """
+        ...
+
     def ddp_options(self) -> dict[str, Any]:
         """Keyword arguments of DistributedDataParallel."""
         ...
@@ -94,8 +121,30 @@ class Device(Protocol):
         """Restore such a state."""
         ...
 
-    def peak_memory_bytes(self) -> int:
-        """Peak memory of tensors so far; 0 where the device does not report it."""
+    def forbid_sync(self) -> AbstractContextManager[Any]:
+        """A block in which an operation that makes the host wait for the device raises RuntimeError, where the device can tell; for tests
+        and benchmarks.
+        """
+        ...
+
+    def clip(self, parameters: Sequence[nn.Parameter], most: float) -> Tensor:
+        """Scale the gradients so that their common norm is at most this; the norm before, on the device."""
+        ...
+
+    def peak_memory_bytes(self) -> int | None:
+        """Peak memory of tensors since the last `reset_peak_memory`; None where the device does not report it."""
+        ...
+
+    def reset_peak_memory(self) -> None:
+        """Forget the peak so far."""
+        ...
+
+    def profiled(self) -> Sequence[torch.profiler.ProfilerActivity]:
+        """Activities for torch.profiler: the host's and the device's."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """The vendor's counters of this process by name, such as of operations that ran on the host instead; empty without any."""
         ...
 
     def utilisation(self) -> float | None:
@@ -135,13 +184,38 @@ def find(name: str) -> Device:
     return device
 
 
-def check_no_mode(requested: GaudiMode | None, name: str) -> None:
-    """Raises: InputError for a mode of a device that has none."""
+def arithmetic(device: Device, requested: Precision) -> Arithmetic:
+    """The precision to compute in: the requested one, with `auto` the device's own; call after `open`.
+
+    Raises: InputError for one that the hardware has no units for: emulated, it would be slower than fp32.
+    """
+    if requested == "auto":
+        return device.native_precision()
+    device.check_precision(requested)
+    return requested
+
+
+def check_no_gaudi_mode(requested: Mode | None, name: str) -> None:
+    """Raises: InputError for a mode of Gaudi on another device."""
     if requested is not None:
         raise InputError(
             f"cannot use the mode `{requested}` on {name}: only Gaudi has modes (from `--gaudi-mode`)",
             hint="remove --gaudi-mode",
         )
+
+
+def cannot_compile_error(name: str, reason: str) -> InputError:
+    """The error of `--compile on` where it does not work."""
+    return InputError(
+        f"cannot compile the network on {name}: {reason} (from `--compile on`)",
+        hint="install it, or use --compile auto, which then trains without",
+    )
+
+
+def in_mode(device: Device, mode: Mode) -> str:
+    """Device and mode in words. Eager, the plain execution, is named only among the modes of Gaudi."""
+    is_plain = mode == "eager" and device.mode_fact == "mode"
+    return device.name if is_plain else f"{device.name} in the mode {mode}"
 
 
 def load(name: str) -> Device:

@@ -1,20 +1,24 @@
 """NVIDIA GPUs. Source: reference behaviour of torch 2.6-2.15."""
 
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
-from trainer.config import GaudiMode
-from trainer.devices import Arithmetic, check_no_mode, rank_local_buffers
+from trainer.config import Compile, Mode
+from trainer.devices import Arithmetic, cannot_compile_error, check_no_gaudi_mode, inductor, rank_local_buffers
 from trainer.errors import InputError
 
 name = "cuda"
 backend = "nccl"
-memory_format = torch.channels_last
+memory_format = unrecorded_memory_format = torch.channels_last
+mode_fact = "mode"
+uploads_ahead = True
 
 Capability = tuple[int, int]
 """Compute capability of a GPU: major, minor."""
@@ -27,6 +31,12 @@ FIRST_OF_CUDA_13: Final[Capability] = (7, 5)
 
 LAST_OF_CUDA_12_6: Final[Capability] = (9, 0)
 """Hopper. Source: torch's build for CUDA 12.6 (.ci/manywheel/build_cuda.sh): sm_50 to sm_90, without PTX."""
+
+ONE_BUCKET_MB: Final = 32
+"""Source: docs of DistributedDataParallel's bucket_cap_mb; the default is 25 after a first bucket of 1 MiB."""
+
+FIRST_OF_TRITON: Final[Capability] = (7, 0)
+"""Volta. Source: torch._inductor's GPUTooOldForTriton."""
 
 _ARCHITECTURE: Final = re.compile(r"(sm|compute)_(\d+)(\d)([af]?)", re.ASCII)
 
@@ -90,20 +100,47 @@ def _image_for(capability: Capability) -> str:
     return "an image whose torch has kernels for this GPU: build Dockerfile.cuda with --build-arg BASE_IMAGE=…"
 
 
-def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
-    """None: there is only one. Raises: InputError for a requested mode."""
-    check_no_mode(requested, name)
-    return None
+def choose_mode(gaudi_mode: Mode | None, compile: Compile) -> Mode:  # noqa: A002 - the flag's name
+    """Compile where it works, otherwise eager. Raises: InputError for a mode of Gaudi, and for `on` where it does not work."""
+    check_no_gaudi_mode(gaudi_mode, name)
+    if compile == "off":
+        return "eager"
+    reason = cannot_compile()
+    if reason is not None and compile == "on":
+        raise cannot_compile_error(name, reason)
+    return "compile" if reason is None else "eager"
 
 
-def compiled(module: nn.Module, mode: GaudiMode | None) -> nn.Module:  # noqa: ARG001 - parameters of the protocol
-    """The module itself."""
-    return module
+def inference_mode() -> Mode:
+    """Eager."""
+    return "eager"
+
+
+def cannot_compile() -> str | None:
+    """What triton lacks here, or that the first GPU is too old for it."""
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() < FIRST_OF_TRITON:
+        return f"triton has no code for GPUs older than Volta, such as {torch.cuda.get_device_name()}"
+    return inductor.lacks_triton()
+
+
+def compiled(module: nn.Module, mode: Mode) -> nn.Module:
+    """With inductor in the mode `compile`, otherwise itself."""
+    return inductor.compiled(module) if mode == "compile" else module
 
 
 def native_precision() -> Arithmetic:
     """bf16 where the GPU computes in it, fp32 on generations before Ampere, where torch emulates it."""
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+
+
+def check_precision(precision: Arithmetic) -> None:
+    """Raises: InputError for bf16 on a GPU before Ampere, where torch emulates it."""
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise InputError(
+            f"cannot compute in bf16 on {torch.cuda.get_device_name()}: generations before Ampere have no units for it "
+            "(from `--precision`)",
+            hint="--precision fp32",
+        )
 
 
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol
@@ -139,18 +176,47 @@ def host_buffer(shape: tuple[int, ...]) -> Tensor:
 
 def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
     """An asynchronous copy, and a wait for its end."""
-    uploaded = host.to("cuda", non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record()
-    return uploaded, copied.synchronize
+    take, copied = start_upload(host)
+    return take(), copied
+
+
+def start_upload(host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """A copy on a stream of its own, which waits for no kernel; kernels queued after the tensor is taken wait for the copy.
+
+    Its memory belongs to that stream, so the allocator is told that kernels use it: otherwise the next copy could overwrite it.
+    """
+    copies = _copy_stream()
+    with torch.cuda.stream(copies):
+        uploaded = host.to("cuda", non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(copies)
+
+    def take() -> Tensor:
+        computing = torch.cuda.current_stream()
+        computing.wait_event(copied)
+        uploaded.record_stream(computing)
+        return uploaded
+
+    return take, copied.synchronize
+
+
+@cache
+def _copy_stream() -> torch.cuda.Stream:
+    """The stream of this process's copies from the host."""
+    return torch.cuda.Stream()
 
 
 def ddp_options() -> dict[str, Any]:
-    """One device per process."""
+    """One device per process, and one bucket for DenseNet-121's 26.6 MiB of gradients: with a cap of its own, the first bucket is no
+    longer one of 1 MiB. Larger networks have several.
+
+    Not `static_graph`: it would save a search for unused parameters that is off, and what unfreezing changes is a new wrapper.
+    """
     return {
         "device_ids": [torch.cuda.current_device()],
         **rank_local_buffers(),
         "gradient_as_bucket_view": True,
+        "bucket_cap_mb": ONE_BUCKET_MB,
     }
 
 
@@ -169,9 +235,40 @@ def set_random_state(state: Tensor) -> None:
     torch.cuda.set_rng_state(state)
 
 
-def peak_memory_bytes() -> int:
+@contextmanager
+def forbid_sync() -> Iterator[None]:
+    """Synchronisations raise, as far as torch knows of them. Source: torch.cuda.set_sync_debug_mode."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+def clip(parameters: Sequence[nn.Parameter], most: float) -> Tensor:
+    """Torch's own, which launches a few kernels for all parameters and does not synchronise."""
+    return clip_grad_norm_(parameters, most)
+
+
+def peak_memory_bytes() -> int | None:
     """Peak memory of tensors."""
     return int(torch.cuda.max_memory_allocated())
+
+
+def reset_peak_memory() -> None:
+    """Start again from the memory in use."""
+    torch.cuda.reset_peak_memory_stats()
+
+
+def profiled() -> Sequence[torch.profiler.ProfilerActivity]:
+    """The processor's and the GPU's kernels."""
+    return [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+
+
+def counters() -> Mapping[str, int]:
+    """None."""
+    return {}
 
 
 def utilisation() -> float | None:

@@ -9,21 +9,25 @@ PT_HPU_LAZY_MODE once, when it is loaded, so this module never sets it.
 import importlib
 import importlib.util
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, Final
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
-from trainer.config import GaudiMode
-from trainer.devices import Arithmetic, rank_local_buffers
+from trainer.config import Compile, Mode
+from trainer.devices import FALLBACK, Arithmetic, rank_local_buffers
 from trainer.errors import InputError, on_one_line
 
 name = "hpu"
 backend = "hccl"
-memory_format = torch.contiguous_format
+memory_format = unrecorded_memory_format = torch.contiguous_format
+mode_fact = "gaudi_mode"
+uploads_ahead = False
 
 _FIRST_BUCKET_BYTES = 230 * 1024 * 1024
 """One all-reduce covers the whole model. Source: HabanaAI/Model-References, torchvision sample."""
@@ -66,16 +70,19 @@ def check(local_rank: int) -> None:
     """The bridge checks its own torch when it is loaded."""
 
 
-def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
-    """The requested mode, otherwise lazy where the bridge was loaded for it and compile elsewhere; never eager (docs/decisions/0032).
+def choose_mode(gaudi_mode: Mode | None, compile: Compile) -> Mode:  # noqa: A002 - the flag's name
+    """The requested mode, otherwise lazy where the bridge was loaded for it, and compile elsewhere, unless `--compile off` asks for eager.
+
+    Eager is never the default (docs/decisions/0032).
 
     Raises: InputError for a mode that the bridge was not loaded for, or has no backend for.
     """
     is_lazy = importlib.import_module("habana_frameworks.torch.core").is_lazy()
-    mode = requested or ("lazy" if is_lazy else "compile")
+    by_flag: dict[Compile, Mode] = {"on": "compile", "off": "lazy" if is_lazy else "eager"}
+    mode = gaudi_mode or by_flag.get(compile, "lazy" if is_lazy else "compile")
     if (mode == "lazy") != is_lazy:
         raise InputError(
-            f"cannot train in the mode `{mode}` (from `--gaudi-mode`): the bridge was loaded for {'lazy' if is_lazy else 'eager'} mode, "
+            f"cannot train in the mode `{mode}` (from `{'--gaudi-mode' if gaudi_mode else f'--compile {compile}'}`): the bridge was loaded for {'lazy' if is_lazy else 'eager'} mode, "
             f"{_LAZY} is {on_one_line(os.environ.get(_LAZY, 'not set'))} in the environment, and it is read once",
             hint=f"set {_LAZY}={'1' if mode == 'lazy' else '0'} before the start (`launcher submit --gaudi-mode {mode}` does), or use another mode",
         )
@@ -87,7 +94,17 @@ def choose_mode(requested: GaudiMode | None) -> GaudiMode | None:
     return mode
 
 
-def compiled(module: nn.Module, mode: GaudiMode | None) -> nn.Module:
+def inference_mode() -> Mode:
+    """As for training: a network that runs one operation at a time lost AUC without an error (docs/decisions/0032)."""
+    return choose_mode(None, "auto")
+
+
+def cannot_compile() -> str | None:
+    """None: `choose_mode` refuses what does not work."""
+    return None
+
+
+def compiled(module: nn.Module, mode: Mode) -> nn.Module:
     """With torch.compile and static shapes in the mode `compile`, itself in the others.
 
     Source for one graph although DDP is around it: `optimize_ddp` of the vendor's hello_world sample.
@@ -102,6 +119,10 @@ def compiled(module: nn.Module, mode: GaudiMode | None) -> nn.Module:
 def native_precision() -> Arithmetic:
     """bf16, which every generation computes in."""
     return "bf16"
+
+
+def check_precision(precision: Arithmetic) -> None:
+    """Every generation computes in both."""
 
 
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol
@@ -133,13 +154,23 @@ def upload(host: Tensor) -> tuple[Tensor, Callable[[], None]]:
     return host.to("hpu"), lambda: None
 
 
+def start_upload(host: Tensor) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """As `upload`: the copy is blocking."""
+    uploaded, copied = upload(host)
+    return lambda: uploaded, copied
+
+
 def ddp_options() -> dict[str, Any]:
     """No `device_ids`; one bucket for all 26.6 MiB of gradients."""
     return {**rank_local_buffers(), "gradient_as_bucket_view": True, "bucket_cap_mb": 100}
 
 
 def optimizer_options() -> dict[str, Any]:
-    """Torch's own optimisers, so that a state can be resumed on another device."""
+    """Torch's own optimisers, so that a state can be resumed on another device.
+
+    Not the vendor's FusedAdamW: it counts steps in the parameter group instead of each parameter, its eps is 1e-6 by default, and there
+    is none for Adam; a state would have to be converted at each save. Source: habana_frameworks.torch.hpex.optimizers.
+    """
     return {"fused": False}
 
 
@@ -154,9 +185,62 @@ def set_random_state(state: Tensor) -> None:
     torch.hpu.random.set_rng_state(state)  # type: ignore[attr-defined]  # the bridge registers it
 
 
-def peak_memory_bytes() -> int:
+def forbid_sync() -> AbstractContextManager[Any]:
+    """Nothing: the bridge cannot tell."""
+    return nullcontext()
+
+
+def clip(parameters: Sequence[nn.Parameter], most: float) -> Tensor:
+    """The vendor's fused operation where the bridge has one, otherwise torch's own; it has no state, so any device resumes a run."""
+    fused = _fused_clip(most)
+    if fused is None:
+        return clip_grad_norm_(parameters, most)
+    norm: Tensor = fused.clip_norm(parameters)
+    return norm.reshape(())  # some releases return one element
+
+
+@cache
+def _fused_clip(most: float) -> Any:  # noqa: ANN401 - the vendor's class
+    """FusedClipNorm, which keeps only the limit, on the device; None where this bridge has none.
+
+    Source: habana_frameworks.torch.hpex.normalization: without parameters, their type is float32.
+    """
+    try:
+        normalization = importlib.import_module("habana_frameworks.torch.hpex.normalization")
+    except ImportError:
+        return None
+    return normalization.FusedClipNorm([], most)
+
+
+def peak_memory_bytes() -> int | None:
     """Peak memory of tensors."""
     return int(torch.hpu.max_memory_allocated())  # type: ignore[attr-defined]  # the bridge registers it
+
+
+def reset_peak_memory() -> None:
+    """Start again from the memory in use."""
+    torch.hpu.reset_peak_memory_stats()  # type: ignore[attr-defined]  # the bridge registers it
+
+
+def profiled() -> Sequence[torch.profiler.ProfilerActivity]:
+    """The processor's and the card's. Source: torch.profiler.ProfilerActivity."""
+    return [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.HPU]
+
+
+def counters() -> Mapping[str, int]:
+    """`graph_compilation`, and `cpu_fallback/OPERATION` for each operation that ran on the host; empty for a bridge without metrics.
+
+    Source: metric_global of habana_frameworks.torch.hpu.metrics, whose values are TotalNumber and FallbackOps.
+    """
+    try:
+        metric_global = importlib.import_module("habana_frameworks.torch.hpu.metrics").metric_global
+    except ImportError:
+        return {}
+    compilations, fallbacks = (dict(metric_global(each).stats()) for each in ("graph_compilation", "cpu_fallback"))
+    by_operation = {
+        f"{FALLBACK}{operation}": int(count) for operation, count in fallbacks.get("FallbackOps", {}).items()
+    }
+    return {"graph_compilation": int(compilations.get("TotalNumber", 0)), **by_operation}
 
 
 def utilisation() -> float | None:

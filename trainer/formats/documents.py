@@ -118,6 +118,10 @@ class Record(TypedDict, total=False):
     versions: dict[str, Any]
     world_size: Count
     device: str
+    memory_format: str
+    """Of weights and images in memory; missing in records of earlier versions."""
+    threads_per_worker: Count
+    """Threads of each worker's own operations; missing in records of earlier versions."""
     layout: str
     prepared_from: str
     """Layout of the source of a prepared set; missing for any other data set."""
@@ -219,6 +223,8 @@ class EpochEntry(_OfStep, total=False):
     data_wait_share: float | None
     seconds: float | None
     utilisation: float | None
+    peak_memory_bytes: Count | None
+    device_counters: Mapping[str, Count]
     snapshot_ms: float | None
     val: SplitScores | None
 

@@ -329,7 +329,7 @@ def _evaluator(device: Device, group: WorkerGroup, pack: Pack, outputs: int, bat
         precision="fp32",
         batch=batch,
         findings=outputs,
-        mode=device.choose_mode(None),
+        mode=device.inference_mode(),
     )
 
 

@@ -117,7 +117,7 @@ def predictor(trained: LoadedModel, device: Device, *, tta: Tta, rule: str, batc
     on = device.open(0, 1)
     network = OverViews(trained, tta, device.memory_format)
     network.to(on).to(memory_format=device.memory_format)
-    return Predictor(trained, device.compiled(network, device.choose_mode(None)), device, rule, batch)
+    return Predictor(trained, device.compiled(network, device.inference_mode()), device, rule, batch)
 
 
 def _ahead(

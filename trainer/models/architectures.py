@@ -12,21 +12,28 @@ from torchvision.models import VGG, DenseNet, ResNet, densenet121, resnet50, vgg
 StateDict = dict[str, Tensor]
 
 
-def build(model: str, head: str, findings: int) -> nn.Module:
+def build(model: str, head: str, findings: int, *, recomputes: bool = False) -> nn.Module:
     """An untrained network: images [N, 3, H, W] to logits [N, K]; all parameters are trainable until `freeze`.
 
     DenseNet-121 with a linear head for 14 findings has 6,968,206 parameters; with the hidden head for two classes DenseNet-121
-    has 7,610,498 and VGG16 136,359,234.
+    has 7,610,498 and VGG16 136,359,234. A DenseNet that `recomputes` keeps fewer activations, and computes them again in the
+    backward pass, which must be `in_backward`.
     """
     if model == "vgg16":
         network: nn.Module = vgg16(num_classes=findings)
     elif model == "resnet50":
         network = resnet50(num_classes=findings)
     elif model == "densenet121":
-        network = densenet121(num_classes=findings)
+        network = densenet121(num_classes=findings, memory_efficient=recomputes)
     else:
         assert model == "densenet_tiny", model
-        network = DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, num_classes=findings)
+        network = DenseNet(
+            growth_rate=8,
+            block_config=(2, 2, 2, 2),
+            num_init_features=16,
+            num_classes=findings,
+            memory_efficient=recomputes,
+        )
     if head == "hidden":
         stem, name = _place_of_head(network)
         setattr(stem, name, _hidden_head(model, getattr(stem, name).in_features, findings))
@@ -57,6 +64,23 @@ def to_training(network: nn.Module, *, frozen: bool) -> None:
     """
     network.train(not frozen)
     head_of(network).train()
+
+
+@contextmanager
+def in_backward(network: nn.Module) -> Iterator[None]:
+    """The block of a backward pass that computes activations again: BatchNorm's statistics are not updated a second time.
+
+    The layers must save the same tensors as in the forward pass, so they go on with the statistics, but without weight.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
+    for layer in layers:
+        layer.momentum, layer.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for layer, (momentum, batches) in zip(layers, before, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, batches
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainer.config import GaudiMode
+from trainer.config import Mode
 from trainer.data.augment import evaluation_view
 from trainer.data.loader import Batches, Rows, evaluation_batches
 from trainer.devices import Arithmetic, Device
@@ -32,7 +32,7 @@ class DistributedPredictor:
     batch: int
     findings: int
     """Number of the network's outputs."""
-    mode: GaudiMode | None = None
+    mode: Mode
     """Mode of the device."""
 
     def predict(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:

@@ -35,6 +35,9 @@ FREE_TO_CHANGE: Final = frozenset(
             "preset",
             "device",
             "gaudi_mode",
+            "compile",
+            "activation_memory",
+            "profile",
             "parity_check",
         ),
         *("checkpoint_every_steps", "checkpoint_every_minutes", "keep_last", "hang_after", "gallery", "report", "card"),
@@ -144,14 +147,18 @@ def check_same(storage: Storage, description: Mapping[str, Any]) -> None:
 
 
 def mode_change(record: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> str | None:
-    """A warning when a run resumes in another mode of Gaudi than its record names; None otherwise, and where either is unknown."""
-    before, now = (record or {}).get("gaudi_mode"), facts.get("gaudi_mode")
-    if not before or not now or before == now:
-        return None
-    return (
-        f"warning: the run was trained in Gaudi's mode `{shown(before)}` and resumes in `{now}` (`--gaudi-mode`): "
-        "results may differ by more than rounding; --parity-check N compares it with the CPU"
-    )
+    """A line when a run resumes in another mode than its record names; None otherwise, and where either is unknown.
+
+    A warning on Gaudi only: elsewhere modes differ by rounding.
+    """
+    for key, flag in (("gaudi_mode", "--gaudi-mode"), ("mode", "--compile")):
+        before, now = (record or {}).get(key), facts.get(key)
+        if before and now and before != now:
+            change = f"mode `{shown(before)}` and resumes in `{now}` (`{flag}`): results"
+            if key == "mode":
+                return f"the run was trained in the {change} differ by rounding"
+            return f"warning: the run was trained in Gaudi's {change} may differ by more than rounding; --parity-check N compares it with the CPU"
+    return None
 
 
 def parity_facts(storage: Storage, identity: Mapping[str, Any]) -> dict[str, Any]:

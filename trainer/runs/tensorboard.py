@@ -54,6 +54,7 @@ def of_epoch(entry: Mapping[str, Any]) -> dict[str, float | None]:
         "train/epoch_loss": entry["train_loss"],
         "train/images_per_s": entry["images_per_s"],
         "train/data_wait_share": entry["data_wait_share"],
+        "train/peak_memory_bytes": entry.get("peak_memory_bytes"),
     }
     val = entry["val"]
     if val is None:

@@ -1,6 +1,6 @@
 """Known errors for torch's exceptions when memory runs out or a peer is lost."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -9,32 +9,43 @@ from torch.distributed import DistBackendError, DistError
 from trainer.errors import InputError, KnownError, PeerLostError
 from trainer.redaction import redacted
 
-_NO_MEMORY = ("DefaultCPUAllocator", "not enough memory")
+_NO_MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED", "PT_DEVMEM")
+"""Parts of RuntimeError messages: of the host, of drivers, of CUDA's libraries, and of Gaudi's bridge (HabanaAI: MODULE:PT_DEVMEM)."""
+
 _PEER_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket Timeout")
 """Parts of RuntimeError messages; torch has no classes for these errors."""
 
 
-@contextmanager
-def translated_torch_errors() -> Iterator[None]:
-    """Turn torch's exceptions in the block into known errors where possible.
+def is_out_of_memory(problem: RuntimeError) -> bool:
+    """Whether torch raised this because memory ran out, the host's or a device's."""
+    return isinstance(problem, torch.OutOfMemoryError) or any(words in str(problem) for words in _NO_MEMORY)
 
-    Raises: InputError when memory runs out, PeerLostError for a lost peer.
+
+def _plainly_out_of_memory(words: str) -> KnownError:
+    return InputError(f"cannot train: out of memory ({words})", hint="use a smaller --batch-size or --crop-px")
+
+
+@contextmanager
+def translated_torch_errors(
+    out_of_memory: Callable[[str], KnownError] = _plainly_out_of_memory,
+) -> Iterator[None]:
+    """Turn torch's exceptions in the block into known errors where possible; `out_of_memory` makes one of torch's words.
+
+    Raises: the error of `out_of_memory` when memory runs out, PeerLostError for a lost peer.
     """
     try:
         yield
     except RuntimeError as problem:
-        known = _known(problem)
+        known = _known(problem, out_of_memory)
         if known is None:
             raise
         raise known from problem
 
 
-def _known(problem: RuntimeError) -> KnownError | None:
+def _known(problem: RuntimeError, out_of_memory: Callable[[str], KnownError]) -> KnownError | None:
     text = " ".join(str(problem).split())
-    if isinstance(problem, torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
-        return InputError(
-            f"cannot train: out of memory ({redacted(text)[:200]})", hint="use a smaller --batch-size or --crop-px"
-        )
+    if is_out_of_memory(problem):
+        return out_of_memory(redacted(text)[:200])
     if isinstance(problem, (DistBackendError, DistError)) or any(words in text for words in _PEER_LOST):
         return PeerLostError(
             f"cannot continue: a peer was lost ({redacted(text)[:200]})",

@@ -16,17 +16,17 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 
 from trainer import devices
 from trainer.config import MIN_CROP_PX, MOST, Precision, flag_of
-from trainer.data.augment import evaluation_view, training_view
+from trainer.data.augment import Augmentation, evaluation_view, training_view
 from trainer.data.labels import FINDINGS
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, JobFailedError
 from trainer.models import architectures
 from trainer.models.losses import LOSSES
 from trainer.runtime.console import Reporter
+from trainer.runtime.torch_errors import is_out_of_memory
 from trainer.training.throughput import WARMING_UP_STEPS
 
 Mode = Literal["train", "predict"]
@@ -134,21 +134,20 @@ def timed(device: Device, workload: Workload, precision: Precision, reporter: Re
     Raises: JobFailedError when the batch does not fit into the device's memory.
     """
     on = device.open(0, 1)
-    arithmetic = device.native_precision() if precision == "auto" else precision
+    arithmetic = devices.arithmetic(device, precision)
     try:
         step = _step(device, on, workload, arithmetic)
         with reporter.progress(f"timing {device.name}", WARMING_UP_STEPS + workload.steps) as advance:
             seconds = [_timed_step(step, advance) for _ in range(WARMING_UP_STEPS + workload.steps)]
-    except RuntimeError as problem:  # devices raise different subclasses; the CPU raises RuntimeError itself
-        if "memory" not in str(problem).lower():
+    except RuntimeError as problem:
+        if not is_out_of_memory(problem):
             raise
         raise JobFailedError(
             f"cannot time a batch of {workload.batch_size} on {device.name}: it does not fit into memory",
             hint=f"--batch-size {max(1, workload.batch_size // 2)}",
         ) from problem
-    peak = device.peak_memory_bytes() or None
-    mode = device.choose_mode(None)
-    hardware = f"{device.hardware()}, mode {mode}" if mode else device.hardware()
+    peak = device.peak_memory_bytes()
+    hardware = f"{device.hardware()}, mode {device.choose_mode(None, 'auto')}"
     return Timing(device.name, hardware, arithmetic, workload.batch_size, tuple(seconds[WARMING_UP_STEPS:]), peak)
 
 
@@ -169,7 +168,7 @@ def _step(device: Device, on: torch.device, workload: Workload, precision: Arith
     host_N1SS.random_(0, 256)
     if workload.mode == "train":
         return _training_step(device, network, host_N1SS, workload, precision)
-    network = device.compiled(network.eval(), device.choose_mode(None))
+    network = device.compiled(network.eval(), device.choose_mode(None, "auto"))
 
     def predict() -> Tensor:
         x_N1SS, _ = device.upload(host_N1SS)
@@ -195,27 +194,19 @@ def _training_step(
     samples_N = np.arange(workload.batch_size)
     classes_N = torch.arange(workload.batch_size) % workload.findings
     y_NK = nn.functional.one_hot(classes_N, workload.findings).float().to(trained[0].device)
-    network = device.compiled(network, device.choose_mode(None))
+    network = device.compiled(network, device.choose_mode(None, "auto"))
+    augmentation = Augmentation(seed=0, crop="resized", crop_px=workload.crop_px, flip=True, rotate=0.0)
     epochs = itertools.count()  # each batch has its own crops
 
     def train() -> Tensor:
         x_N1SS, _ = device.upload(host_N1SS)
-        view = training_view(
-            x_N1SS,
-            samples_N,
-            seed=0,
-            epoch=next(epochs),
-            crop="resized",
-            crop_px=workload.crop_px,
-            flip=True,
-            rotate=0.0,
-        )
+        view = training_view(x_N1SS, samples_N, augmentation, next(epochs))
         with device.autocast(precision):
             logits_NK = network(view.contiguous(memory_format=device.memory_format))
         loss = loss_of(logits_NK.float(), y_NK)
         loss.backward()
         device.flush()
-        norm = clip_grad_norm_(trained, 1.0)
+        norm = device.clip(trained, 1.0)
         optimizer.step()
         device.flush()
         optimizer.zero_grad(set_to_none=True)

@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainer.data.augment import training_view
+from trainer.data.augment import Augmentation
 from trainer.data.loader import Batch, Batches, Rows, evaluation_batches
 from trainer.models import architectures
 from trainer.models.predictor import DistributedPredictor
 from trainer.training.setup import Run, heartbeat_or_stop
+from trainer.training.step_inputs import Draws
 
 TASK: Final = "computing features"
 
@@ -28,8 +29,10 @@ class Feed:
     """Source of the input of the trained part of a network."""
 
     loader: Batches
-    view: Callable[[Batch, int], Tensor]
-    """Input for that part from a batch, in this epoch."""
+    draws: Draws
+    """Random numbers for the images of an epoch."""
+    view: Callable[[Tensor, Tensor], Tensor]
+    """Input for that part from a batch and its draws."""
     part: Callable[[nn.Module], nn.Module]
     """That part of a network."""
     evaluator: DistributedPredictor
@@ -48,14 +51,26 @@ class Cache:
 
     def batches(self, samples: Sequence[Rows]) -> Iterator[Batch]:
         """The batches of these samples, in order; padding gets the features of some image, as with a pack."""
-        for samples_N in samples:
-            indices_N = self._index_of[np.maximum(samples_N, 0)]
-            yield Batch(samples_N, self._features_NF[torch.from_numpy(indices_N).to(self._on, non_blocking=True)])
+        if not samples:
+            return
+        indices_SN = torch.from_numpy(self._index_of[np.maximum(np.stack(samples), 0)]).to(self._on)
+        for samples_N, indices_N in zip(samples, indices_SN, strict=True):
+            yield Batch(samples_N, self._features_NF[indices_N])
 
 
 def of_images(run: Run) -> Feed:
     """Train on images with the whole network."""
-    return Feed(run.loader, partial(_augmented, run), _whole, run.evaluator)
+    config = run.config
+    augmentation = Augmentation(
+        seed=config.seed, crop=config.crop, crop_px=config.crop_px, flip=config.flip, rotate=config.rotate
+    )
+    return Feed(
+        run.loader,
+        partial(augmentation.draws, side=run.pack.index.geometry.side),
+        partial(_augmented, augmentation, run.memory_format),
+        _whole,
+        run.evaluator,
+    )
 
 
 def of_features(run: Run, network: nn.Module, step: int) -> Feed:
@@ -78,26 +93,22 @@ def of_features(run: Run, network: nn.Module, step: int) -> Feed:
 
         features_NF = whole.predict(backbone, rows_N, after_batch)
     cache = Cache(rows_N, features_NF, run.on)
-    return Feed(cache, _features, architectures.head_of, replace(run.evaluator, loader=cache, view=_identity))
+    evaluator = replace(run.evaluator, loader=cache, view=_identity)
+    return Feed(cache, _no_draws, _features, architectures.head_of, evaluator)
 
 
-def _augmented(run: Run, batch: Batch, epoch: int) -> Tensor:
-    config = run.config
-    view_NCHW = training_view(
-        batch.x_N1SS,
-        batch.samples_N,
-        seed=config.seed,
-        epoch=epoch,
-        crop=config.crop,
-        crop_px=config.crop_px,
-        flip=config.flip,
-        rotate=config.rotate,
-    )
-    return view_NCHW.contiguous(memory_format=run.device.memory_format)
+def _augmented(
+    augmentation: Augmentation, memory_format: torch.memory_format, x_N1SS: Tensor, draws_7N: Tensor
+) -> Tensor:
+    return augmentation.view(x_N1SS, draws_7N).contiguous(memory_format=memory_format)
 
 
-def _features(batch: Batch, _epoch: int) -> Tensor:
-    return batch.x_N1SS
+def _features(features_NF: Tensor, _draws: Tensor) -> Tensor:
+    return features_NF
+
+
+def _no_draws(samples_N: Rows, _epoch: int) -> NDArray[np.float32]:
+    return np.empty((0, len(samples_N)), np.float32)
 
 
 def _identity(x: Tensor) -> Tensor:

@@ -75,7 +75,9 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
             positive_class=run.positive_class,
             gray_bits=run.pack.index.geometry.gray_bits,
         )
-        run.prefix.writer.queue_file(MODEL, with_header(to_safetensors(model_state), header))
+        # Checkpoints of earlier versions have the memory format of the GPU that they were trained on.
+        weights = {name: tensor.contiguous() for name, tensor in model_state.items()}
+        run.prefix.writer.queue_file(MODEL, with_header(to_safetensors(weights), header))
     run.watchdog.pause()
     run.group.on_rank0(lambda: flush(run))
     scores = {split: _scores(run, one) for split, one in predicted.items()}
@@ -138,7 +140,7 @@ def _document(run: Run, training: Training, manifest: Manifest, entries: Sequenc
         "global_batch": run.global_batch,
         "device": run.device.name,
         "hardware": run.device.hardware(),
-        "peak_device_memory_bytes": run.device.peak_memory_bytes(),
+        "peak_device_memory_bytes": max([run.device.peak_memory_bytes() or 0, *_numbers(entries, "peak_memory_bytes")]),
         "training_s": round(sum(_numbers(entries, "seconds")), 3),
         "images_per_s": _median(_numbers(entries, "images_per_s")),
         "utilisation": _mean(_numbers(entries, "utilisation")),

@@ -30,8 +30,8 @@ class LabelWeights:
     global_batch: int
     world: int
     """Number of ranks."""
-    _of_epoch: dict[int, NDArray[np.float32]] = field(default_factory=dict, repr=False)
-    """Weights of the steps of the current epoch, shape S."""
+    _of_epoch: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    """Weights of the steps of the current epoch, float32 [S], on the device."""
 
     def to(self, on: torch.device) -> "LabelWeights":
         """The same weights on another device."""
@@ -43,15 +43,16 @@ class LabelWeights:
         The weight of the step is an input of the computation, so that a compiling device compiles the step once. All labels of a
         step without a known label have the weight 0.
         """
-        weight = torch.from_numpy(self._of_steps(epoch)[step : step + 1]).to(self.known_NK.device, non_blocking=True)
-        return self.known_NK[samples_N] * weight
+        return self.known_NK[samples_N] * self.of_steps(epoch)[step : step + 1]
 
-    def _of_steps(self, epoch: int) -> NDArray[np.float32]:
+    def of_steps(self, epoch: int) -> Tensor:
+        """Weights of all steps of an epoch, copied to the device at the epoch's first call, which waits for the device."""
         if epoch not in self._of_epoch:
             order_SG = training_order(self.train_rows, seed=self.seed, epoch=epoch, global_batch=self.global_batch)
             count_S = self.known_N[order_SG].sum(axis=1)
             self._of_epoch.clear()
-            self._of_epoch[epoch] = (self.world / np.maximum(count_S, 1)).astype(np.float32)
+            weights_S = (self.world / np.maximum(count_S, 1)).astype(np.float32)
+            self._of_epoch[epoch] = torch.from_numpy(weights_S).to(self.known_NK.device)
         return self._of_epoch[epoch]
 
 

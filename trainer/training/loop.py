@@ -4,8 +4,10 @@ Shapes: N images, C channels, H x W pixels, K findings.
 """
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -13,7 +15,8 @@ from torch import Tensor
 
 from trainer.config import TrainConfig
 from trainer.data.loader import Rows, training_batches, training_order
-from trainer.errors import JobFailedError, KnownError, PeerError, TimeLimitError
+from trainer.devices import FALLBACK
+from trainer.errors import InputError, JobFailedError, KnownError, PeerError, TimeLimitError
 from trainer.evaluation.scores import LOG_ODDS, Scores, null_if_nan, score
 from trainer.layout import METRICS
 from trainer.runs import history
@@ -32,9 +35,10 @@ from trainer.runtime.world import World
 from trainer.training.feed import of_features
 from trainer.training.final_scoring import FINAL_S, SCORING, Results, finish, flush
 from trainer.training.parity import check_parity
-from trainer.training.setup import Run, opened, predicting
+from trainer.training.setup import Run, opened, predicting, why_not_compiled
 from trainer.training.state import LOWER_RATE, Training, averaged_state, begin, prepare_epoch, ranks_of, snapshot
 from trainer.training.step import set_rate, train_step
+from trainer.training.step_inputs import EpochInputs
 from trainer.training.throughput import WARMING_UP_STEPS, Meter
 
 FAILED_S: Final = 12.0
@@ -51,6 +55,8 @@ class EpochResult:
     """Share of this rank's time spent waiting for data."""
     utilisation: float | None = None
     """Mean utilisation of this rank's device; None where it is not reported."""
+    peak_memory_bytes: int | None = None
+    """Of this rank's tensors; None where it is not reported."""
     flags: ControlFlags = field(default_factory=ControlFlags)
     """Requests after its last step."""
     seconds: float = 0.0
@@ -67,24 +73,32 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
     if first_step == 0:
         training.loss_sum.zero_()
     run.watchdog.heartbeat("preparing an epoch", timeout_scale=COMPILING)  # the first epoch synchronises all devices
-    prepare_epoch(run, training, epoch)
-    meter, finite = Meter(training.feed.loader, run.global_batch), _NonFiniteGuard(run.on, training.step)
-    words, flags = "", ControlFlags()
+    run.device.reset_peak_memory()
+    compiles = prepare_epoch(run, training, epoch)
+    inputs = EpochInputs(batches, epoch, training.feed.draws, run.on)
+    if run.label_weights is not None:
+        run.label_weights.of_steps(epoch)  # copied now, not in a step
+    meter = Meter(training.feed.loader, run.global_batch, compiles=compiles)
+    finite = _NonFiniteGuard(run.on, training.step)
+    words, flags, warm = "", ControlFlags(), run.device.counters()
     for number, batch in enumerate(training.feed.loader.batches(batches), start=1):
         run.watchdog.heartbeat(
             f"step {training.step + 1}", timeout_scale=COMPILING if number <= WARMING_UP_STEPS else 1.0
         )
         set_rate(run, training)
-        result = train_step(run, training, batch, epoch)
+        result = train_step(run, training, batch, inputs.of(number - 1))
         training.loss_sum += result.loss
         training.step += 1
         note_step(training.step)
         finite.note(result.grad_norm)
+        training.profiler.after_step()
         meter.count(number)
+        if number == WARMING_UP_STEPS:
+            warm = run.device.counters()
         ends = number == len(batches)
         if training.step % run.config.log_every_steps == 0 or ends:
             run.group.all_or_raise(finite.check)
-            words = _log(run, training, result.loss.item(), meter)
+            words = _log(run, training, result.loss, meter)
         advance(1, words)
         flags = run.coordination.after_step()
         if flags.end:
@@ -93,7 +107,15 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         if not ends and (flags.checkpoint or _is_due(run.config, training.step)):
             run.group.all_or_raise(finite.check)
             take_checkpoint(run, training)
-    return EpochResult(meter.images_per_s(), meter.data_wait_share(), meter.utilisation(), flags)
+    training.profiler.end()
+    report_fallbacks(run, warm)
+    return EpochResult(
+        images_per_s=meter.images_per_s(),
+        data_wait_share=meter.data_wait_share(),
+        utilisation=meter.utilisation(),
+        peak_memory_bytes=run.device.peak_memory_bytes(),
+        flags=flags,
+    )
 
 
 def _batches_of(run: Run, epoch: int, first_step: int) -> list[Rows]:
@@ -103,13 +125,24 @@ def _batches_of(run: Run, epoch: int, first_step: int) -> list[Rows]:
     return training_batches(order, rank=world.rank, world=world.size, first_step=first_step)
 
 
-def _log(run: Run, training: Training, loss: float, meter: Meter) -> str:
-    """Record this step's loss; returns a short status text."""
+def _log(run: Run, training: Training, device_loss: Tensor, meter: Meter) -> str:
+    """Record this step's loss, which waits for the device; returns a short status text."""
+    loss = device_loss.item()
     meter.note_utilisation(run.device.utilisation())
     if run.is_rank0:
         training.curves.add(training.step, {"train/loss": loss, "train/lr": training.optimizer.param_groups[0]["lr"]})
     epoch = (training.step - 1) // run.steps_per_epoch
     return f"epoch {epoch + 1}/{run.config.epochs} loss {loss:.4f} {meter.images_per_s():.1f} images/s"
+
+
+def report_fallbacks(run: Run, warm: Mapping[str, int]) -> None:
+    """Warn of operations that ran on the host since the warm-up, when the counters had these values."""
+    names = {name for name, count in run.device.counters().items() if count > warm.get(name, 0)}
+    fallbacks = sorted(name.removeprefix(FALLBACK) for name in names if name.startswith(FALLBACK))
+    if fallbacks:
+        run.reporter.line(
+            f"warning: {run.device.name} has no {', '.join(fallbacks)}: still run on the host after the warm-up, which makes steps slow"
+        )
 
 
 def _is_due(config: TrainConfig, step: int) -> bool:
@@ -178,6 +211,8 @@ def fit(run: Run, training: Training) -> list[history.Entry]:
             result = replace(result, seconds=time.perf_counter() - since_s)
             entries = _note_epoch(run, training, result, scores, entries)
             since_s += result.seconds
+    for name, number in sorted(run.device.counters().items()):
+        run.reporter.line(f"{run.device.name} counted in this start: {name} {number}")
     return entries
 
 
@@ -230,9 +265,13 @@ def _note_epoch(
         "data_wait_share": result.data_wait_share,
         "seconds": round(result.seconds, 3),
         "utilisation": result.utilisation,
+        "peak_memory_bytes": result.peak_memory_bytes,
         "snapshot_ms": round(1e3 * max(training.snapshots_s, default=0.0), 1),
         "val": scores.as_json() if scores else None,
     }
+    counters = run.device.counters()
+    if counters:
+        entry["device_counters"] = dict(counters)
     training.snapshots_s.clear()
     entries = history.with_entry(entries, entry)
     if run.is_rank0:
@@ -251,7 +290,10 @@ def _in_words(entry: history.Entry, scores: Scores | None, result: EpochResult) 
     if scores:
         words += f" val_loss={scores.loss:.4f} val_auroc={scores.mean_auroc:.4f}"
         words += f" val_accuracy={scores.accuracy['value']:.4f}" if scores.accuracy else ""
-    return f"{words} images_per_s={result.images_per_s:.1f} data_wait={result.data_wait_share:.1%}"
+    words += f" images_per_s={result.images_per_s:.1f} data_wait={result.data_wait_share:.1%}"
+    return (
+        words if result.peak_memory_bytes is None else f"{words} peak_memory={result.peak_memory_bytes / 2**30:.2f}GiB"
+    )
 
 
 def _save_and_raise(run: Run, end: StopError | TimeLimitError) -> None:
@@ -260,16 +302,34 @@ def _save_and_raise(run: Run, end: StopError | TimeLimitError) -> None:
     raise end
 
 
+def out_of_memory(config: TrainConfig, world: World, words: str) -> InputError:
+    """The error when a batch does not fit into memory, with the flags to lower."""
+    images = config.batch_per_worker(world.size)
+    half = f"--batch-size {images // 2}" if config.batch_size else f"--global-batch-size {images // 2 * world.size}"
+    flags = [half] if images > 1 else []
+    if config.model.startswith("densenet") and config.activation_memory == "normal":
+        flags.append("--activation-memory low")
+    if config.precision == "fp32":
+        flags.append("--precision bf16")
+    flags.append(f"a --crop-px below {config.crop_px}")
+    return InputError(
+        f"cannot train on {images} images of {config.crop_px} x {config.crop_px} pixels per worker and step: out of memory ({words})",
+        hint=f"use one or more of {', '.join(flags)}",
+    )
+
+
 def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -> Results:
     """A whole run: prepare, train, evaluate the best checkpoint. All workers call it.
 
     Raises: KnownError.
     """
-    with translated_torch_errors(), opened(config, world, reporter, log) as run:
+    with translated_torch_errors(partial(out_of_memory, config, world)), opened(config, world, reporter, log) as run:
         if run.is_rank0:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps per epoch, global batch {run.global_batch}"
-            mode = f" in the mode {run.mode}" if run.mode else ""
-            reporter.line(f"training on {world.size} x {run.device.name}{mode} in {run.precision}: {images}")
+            reporter.line(f"training on {world.size} x {run.executed_on} ({run.device.hardware()}): {images}")
+            reason = why_not_compiled(run)
+            if reason is not None:
+                reporter.line(f"training goes on without torch.compile: {reason}")
             if run.positive_class is not None:
                 reporter.line(f"the positive class is `{run.positive_class}`: sensitivity and specificity are of it")
             if config.backbone == "frozen" and config.weights == "none":

@@ -28,6 +28,7 @@ from trainer.runtime.watchdog import COMPILING
 from trainer.training.setup import Run
 from trainer.training.state import Training, optimizer_of
 from trainer.training.step import add_gradients, set_rate, update
+from trainer.training.step_inputs import EpochInputs, StepInputs
 
 LIMITS: Final[Mapping[str, float]] = {"loss": 0.02, "gradient norm": 0.05, "cosine of the gradients": 0.1}
 """Largest difference from the CPU, as a share of the CPU's value. Measured with bf16 on the CPU: docs/decisions/0032.
@@ -87,12 +88,12 @@ def _check(run: Run, training: Training) -> None:
     facts, storage = _facts(run), run.prefix.storage
     if (run_record(storage) or {}).get("parity_passed") == facts:
         run.reporter.line(
-            f"parity check skipped: an earlier start of this run passed it on {_name(run)}, torch {facts['torch']}"
+            f"parity check skipped: an earlier start of this run passed it on {run.executed_on}, torch {facts['torch']}"
         )
         return
     random, of_device = torch.get_rng_state(), run.device.random_state()
     assert run.config.parity_check is not None
-    found, name = [], _name(run)
+    found, name = [], run.executed_on
     images = run.config.parity_check * run.config.batch_per_worker(run.group.world.size)
     with run.reporter.progress("parity check", images, USUALLY_FEW) as advance:
         for one in _steps(run, training, advance):
@@ -114,7 +115,7 @@ def _facts(run: Run) -> dict[str, Any]:
     return {
         "device": run.device.name,
         "hardware": run.device.hardware(),
-        "gaudi_mode": run.mode,
+        run.device.mode_fact: run.mode,
         "precision": run.precision,
         "torch": torch.__version__,
         "steps": run.config.parity_check,
@@ -126,27 +127,22 @@ def _check_comparable(run: Run, found: Sequence[Compared]) -> None:
     *before, last = found
     if not last.is_comparable() and not any(one.is_beyond() for one in before):
         raise JobFailedError(
-            f"cannot compare {_name(run)} with the CPU: loss or gradient of step {last.step} is not finite on the CPU in fp32 "
-            f"(`--parity-check {run.config.parity_check}`):{listing(one.in_words(_name(run)) for one in found)}",
+            f"cannot compare {run.executed_on} with the CPU: loss or gradient of step {last.step} is not finite on the CPU in fp32 "
+            f"(`--parity-check {run.config.parity_check}`):{listing(one.in_words(run.executed_on) for one in found)}",
             hint="a lower --lr or a smaller --parity-check; the check trains random weights",
         )
 
 
 def _check_within_limits(run: Run, found: Sequence[Compared]) -> None:
-    beyond, name = [one for one in found if one.is_beyond()], _name(run)
+    beyond, name = [one for one in found if one.is_beyond()], run.executed_on
     if beyond:
         *limits, last = (f"{limit:.0%} of {what}" for what, limit in LIMITS.items())
         raise JobFailedError(
             f"cannot train on {name}: {len(beyond)} of {len(found)} steps differ from the CPU in fp32 by more than "
             f"{', '.join(limits)} or {last} (`--parity-check {run.config.parity_check}`):"
             f"{listing(one.in_words(name) for one in found)}",
-            hint="another --gaudi-mode, --precision fp32 or another image; without --parity-check the run trains with these numbers",
+            hint="another --gaudi-mode, --compile off, --precision fp32 or another image; without --parity-check the run trains with these numbers",
         )
-
-
-def _name(run: Run) -> str:
-    mode = f" in the mode {run.mode}" if run.mode else ""
-    return f"{run.device.name}{mode} in {run.precision}"
 
 
 def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]:
@@ -160,7 +156,7 @@ def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]
     for (epoch, _), batch in zip(batches, loaded, strict=True):
         run.watchdog.heartbeat(f"parity check, step {ours.step + 1}", timeout_scale=COMPILING)
         host = Batch(batch.samples_N, batch.x_N1SS.cpu())
-        loss = add_gradients(run, ours, batch, epoch)
+        loss = add_gradients(run, ours, batch.x_N1SS, _inputs(run, ours, batch.samples_N, epoch))
         reference_loss = _add_gradients_in_pieces(reference, theirs, host, epoch, advance)
         reference_norm = clip_grad_norm_(theirs.network.parameters(), math.inf)
         cosine = _handed_over(ours, theirs)
@@ -172,7 +168,15 @@ def _steps(run: Run, training: Training, advance: Advance) -> Iterator[Compared]
 def _on_cpu(run: Run) -> Run:
     on = torch.device("cpu")
     weights = None if run.label_weights is None else run.label_weights.to(on)
-    return replace(run, device=cpu, on=on, precision="fp32", labels_NK=run.labels_NK.cpu(), label_weights=weights)
+    return replace(
+        run,
+        device=cpu,
+        on=on,
+        precision="fp32",
+        memory_format=cpu.memory_format,
+        labels_NK=run.labels_NK.cpu(),
+        label_weights=weights,
+    )
 
 
 def _handed_over(ours: Training, theirs: Training) -> float:
@@ -221,7 +225,7 @@ def _weights(run: Run) -> nn.Module:
 
 def _copy(run: Run, training: Training, network: nn.Module, epoch: int) -> Training:
     """A training of this network on the device of `run`, in eval mode, with gradients of what this epoch trains."""
-    network = copy.deepcopy(network).to(run.on).to(memory_format=run.device.memory_format).eval()
+    network = copy.deepcopy(network).to(run.on).to(memory_format=run.memory_format).eval()
     (architectures.freeze if run.config.freezes(epoch) else architectures.unfreeze)(network)
     return replace(training, network=network, parallel=network, optimizer=optimizer_of(run, network))
 
@@ -243,11 +247,14 @@ def _add_gradients_in_pieces(run: Run, training: Training, batch: Batch, epoch: 
     for rows in np.array_split(np.arange(images), -(-images // PIECE)):
         run.watchdog.heartbeat(f"parity check, step {training.step + 1} on the CPU", timeout_scale=COMPILING)
         part = replace(run, loss=_weighted(run.loss, len(rows) / images))
-        total += add_gradients(
-            part, training, Batch(batch.samples_N[rows], batch.x_N1SS[torch.from_numpy(rows)]), epoch
-        )
+        inputs = _inputs(part, training, batch.samples_N[rows], epoch)
+        total += add_gradients(part, training, batch.x_N1SS[torch.from_numpy(rows)], inputs)
         advance(len(rows), "images on the CPU")
     return total
+
+
+def _inputs(run: Run, training: Training, samples_N: Rows, epoch: int) -> StepInputs:
+    return EpochInputs([samples_N], epoch, training.feed.draws, run.on).of(0)
 
 
 def _weighted(loss: Loss, share: float) -> Loss:

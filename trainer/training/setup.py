@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer import card_file, devices
-from trainer.config import GaudiMode, TrainConfig, parse_duration
+from trainer.config import Mode, TrainConfig, parse_duration
 from trainer.data.download import fetch_file
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source
 from trainer.data.loader import Loader, steps_per_epoch
 from trainer.data.packs.reading import Pack
-from trainer.devices import Arithmetic, Device
+from trainer.devices import Arithmetic, Device, inductor
 from trainer.errors import KnownError, PeerError
 from trainer.formats.documents import run_record
 from trainer.formats.spreadsheet import line
@@ -38,14 +38,19 @@ from trainer.runs import record
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Coordination
+from trainer.runtime.cores import usable_cores
 from trainer.runtime.preemption import Stop, stopped
 from trainer.runtime.process_group import WorkerGroup, join
 from trainer.runtime.progress import BYTES, USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
+from trainer.storage.cache_folder import cache_folder
 from trainer.training.claim import Prefix, claim_run
 from trainer.training.label_weights import LabelWeights, label_weights
+from trainer.training.memory_format import FORMATS, format_to_use
 from trainer.training.run_data import Images, Labels, cache_of, prepare_images, read_run_labels
+
+T = TypeVar("T")
 
 JOINING_S: Final = 120.0
 """Time limit for joining workers that torchrun has started: after a restart with its static rendezvous they may have read
@@ -60,9 +65,11 @@ class Run:
     group: WorkerGroup
     device: Device
     on: torch.device
-    mode: GaudiMode | None
-    """Mode of the device; None for a device with only one."""
+    mode: Mode
+    """Mode of the device."""
     precision: Arithmetic
+    memory_format: torch.memory_format
+    """Of the network and its input; of a run that resumes, the one it began with."""
     reporter: Reporter
     source: Source
     """Labels of the data set, and their location."""
@@ -114,6 +121,11 @@ class Run:
         return min(self.total_steps, self.config.max_steps or self.total_steps)
 
     @property
+    def executed_on(self) -> str:
+        """Device, mode and precision in words."""
+        return f"{devices.in_mode(self.device, self.mode)} in {self.precision}"
+
+    @property
     def is_rank0(self) -> bool:
         """Whether this worker writes and reports."""
         return self.group.world.is_rank0
@@ -126,7 +138,7 @@ class _Workers:
     group: WorkerGroup
     device: Device
     on: torch.device
-    mode: GaudiMode | None
+    mode: Mode
     precision: Arithmetic
     watchdog: Watchdog
     batch: int
@@ -154,11 +166,14 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
         )
         is_new = prefix.newest is None and world.is_rank0
         weights = workers.group.all_or_raise(lambda: _first_weights(config, labels, reporter) if is_new else None)
+        memory_format = workers.group.on_rank0(lambda: _memory_format(prefix, workers.device))
         images = prepare_images(config, labels, workers.group, reporter, workers.watchdog)
         facts = {
             "world_size": world.size,
             "device": workers.device.name,
-            **({"gaudi_mode": workers.mode} if workers.mode else {}),
+            workers.device.mode_fact: workers.mode,
+            "memory_format": memory_format,
+            "threads_per_worker": torch.get_num_threads(),
             "layout": labels.source.layout,
             "images": len(labels.source.table),
             **labels.facts,
@@ -170,14 +185,22 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             )
         )
         yield _assembled(
-            config, reporter, workers=workers, labels=labels, images=images, prefix=prefix, weights=weights
+            config,
+            reporter,
+            workers=workers,
+            labels=labels,
+            images=images,
+            prefix=prefix,
+            weights=weights,
+            memory_format=FORMATS[memory_format],
         )
 
 
 def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: RankLog, held: ExitStack) -> _Workers:
     """Open the device and join the other workers, under the watchdog."""
-    device, mode = _device(config, world)
+    device, mode = _once_per_node(world, lambda: _device(config, world))
     on = device.open(world.local_rank, world.local_size)
+    precision = _once_per_node(world, lambda: devices.arithmetic(device, config.precision))
     watchdog = Watchdog(
         parse_duration(config.hang_after, "--hang-after"), reporter.line, leave=_close_log_and_exit(log)
     )
@@ -190,7 +213,7 @@ def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: Ra
         device=device,
         on=on,
         mode=mode,
-        precision=device.native_precision() if config.precision == "auto" else config.precision,
+        precision=precision,
         watchdog=watchdog,
         batch=group.all_or_raise(lambda: config.batch_per_worker(world.size)),
     )
@@ -205,6 +228,7 @@ def _assembled(
     images: Images,
     prefix: Prefix,
     weights: StateDict | None,
+    memory_format: torch.memory_format,
 ) -> Run:
     device, table = workers.device, labels.source.table
     loader, stop = Loader(images.pack, device, workers.batch), Stop()
@@ -215,6 +239,7 @@ def _assembled(
         on=workers.on,
         mode=workers.mode,
         precision=workers.precision,
+        memory_format=memory_format,
         reporter=reporter,
         source=labels.source,
         rows=images.rows,
@@ -222,7 +247,7 @@ def _assembled(
         loader=loader,
         evaluator=DistributedPredictor(
             loader=loader,
-            view=partial(centre_view, crop_px=config.crop_px, memory_format=device.memory_format),
+            view=partial(centre_view, crop_px=config.crop_px, memory_format=memory_format),
             device=device,
             group=workers.group,
             precision=workers.precision,
@@ -247,6 +272,16 @@ def _assembled(
         watchdog=workers.watchdog,
         positive_class=labels.identity.get("positive_class"),
     )
+
+
+def why_not_compiled(run: Run) -> str | None:
+    """Why `--compile auto` does not compile on a device that gains by it; None where it does, or gains nothing."""
+    config = run.config
+    if config.compile != "auto" or run.mode == "compile":
+        return None
+    if config.activation_memory == "low" and run.device.choose_mode(config.gaudi_mode, "auto") == "compile":
+        return "what `--activation-memory low` computes again is not compiled"
+    return run.device.cannot_compile()
 
 
 @contextmanager
@@ -293,11 +328,24 @@ def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
     return leave
 
 
-def _device(config: TrainConfig, world: World) -> tuple[Device, GaudiMode | None]:
-    """The device and its mode. The workers are not joined yet; what is missing is missing on all, so local rank 0 reports it."""
+def _device(config: TrainConfig, world: World) -> tuple[Device, Mode]:
+    """The device and its mode, with a place for compiled code."""
+    device = devices.find(config.device)
+    mode = device.choose_mode(config.gaudi_mode, config.compile_choice)
+    if mode == "compile":
+        inductor.keep_files_in(cache_folder(cache_of(config), "compiled"), usable_cores() // world.local_size)
+    return device, mode
+
+
+def _memory_format(prefix: Prefix, device: Device) -> str:
+    """Name of the memory format that this start trains in."""
+    return format_to_use(None if prefix.newest is None else run_record(prefix.storage), device)
+
+
+def _once_per_node(world: World, act: Callable[[], T]) -> T:
+    """The result of an act that fails for all workers of a node alike, before they are joined: then only local rank 0 reports it."""
     try:
-        device = devices.find(config.device)
-        return device, device.choose_mode(config.gaudi_mode)
+        return act()
     except KnownError as problem:
         if world.is_local_rank0:
             raise

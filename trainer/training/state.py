@@ -22,6 +22,7 @@ from trainer.models.architectures import StateDict
 from trainer.models.pretrained import load_first_weights
 from trainer.runs.tensorboard import Curves
 from trainer.training.feed import Feed, of_images
+from trainer.training.profiling import StepProfiler
 from trainer.training.schedule import Plateau
 from trainer.training.setup import Run
 from trainer.training.snapshot import (
@@ -65,6 +66,8 @@ class Training:
     """Step of the last validation."""
     curves: Curves
     """Curves for TensorBoard, until they are written."""
+    profiler: StepProfiler
+    """Profiler of `--profile`."""
     snapshots_s: list[float]
     """How long training paused for each snapshot of this epoch."""
 
@@ -80,7 +83,7 @@ def begin(run: Run) -> Training:
     if state is not None:
         run.group.all_or_raise(partial(check_fits, state, network, run.group.world.size, _place(run)))
     network.load_state_dict(state.model if state else _first_state(run, network))
-    network.to(run.on).to(memory_format=run.device.memory_format)
+    network.to(run.on).to(memory_format=run.memory_format)
     training = Training(
         network=network,
         feed=of_images(run),
@@ -94,6 +97,7 @@ def begin(run: Run) -> Training:
         saved_step=0,
         recorded_step=0,
         curves=Curves(first_step=state.step + 1 if state else 1, started_s=time.time()),
+        profiler=StepProfiler(run),
         snapshots_s=[],
     )
     if state is not None:
@@ -123,15 +127,24 @@ def _network(run: Run, *, initialised: bool) -> nn.Module:
     """
     torch.manual_seed(run.config.seed)
     with torch.device("cpu" if initialised else "meta"):
-        network = architectures.build(run.config.model, run.config.head, len(run.table.findings))
+        network = architectures.build(
+            run.config.model,
+            run.config.head,
+            len(run.table.findings),
+            recomputes=run.config.activation_memory == "low",
+        )
     torch.manual_seed(run.config.seed + 1 + run.group.world.rank)
     return network if initialised else network.to_empty(device="cpu")
 
 
-def prepare_epoch(run: Run, training: Training, epoch: int) -> None:
-    """Prepare for this epoch, counted from 0: freeze or unfreeze the backbone. Collective: all ranks call it."""
+def prepare_epoch(run: Run, training: Training, epoch: int) -> bool:
+    """Prepare for this epoch, counted from 0: freeze or unfreeze the backbone; whether its first steps compile.
+
+    Collective: all ranks call it.
+    """
     frozen = run.config.freezes(epoch)
-    if frozen != training.frozen:
+    changes = frozen != training.frozen
+    if changes:
         (architectures.freeze if frozen else architectures.unfreeze)(training.network)
         training.parallel = training.network
         gc.collect()  # the previous wrapper has hooks on the same parameters until it is collected
@@ -139,6 +152,7 @@ def prepare_epoch(run: Run, training: Training, epoch: int) -> None:
         training.parallel = in_parallel(run.group.world.size, run.device, part)
         training.frozen = frozen
     architectures.to_training(training.network, frozen=frozen)
+    return changes and run.mode != "eager"
 
 
 def in_parallel(workers: int, device: Device, part: nn.Module) -> nn.Module:
@@ -181,6 +195,7 @@ def _restore(run: Run, training: Training, state: TrainState) -> None:
     for group in state.optimizer["param_groups"]:
         group.update(run.device.optimizer_options())  # the state may come from another device
     training.optimizer.load_state_dict(state.optimizer)
+    _lay_out_as_parameters(training.optimizer)
     training.plateau, training.step = state.plateau, state.step
     training.saved_step = training.recorded_step = state.step
     if run.prefix.newest.validated:
@@ -194,6 +209,14 @@ def _restore(run: Run, training: Training, state: TrainState) -> None:
     else:
         training.loss_sum.fill_(sum(rank.loss_sum for rank in state.ranks) / len(state.ranks))
     run.reporter.line(f"continuing from step {state.step}")
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments the memory format of their parameters: a fused optimiser requires it, and others are faster."""
+    for parameter, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if moment.shape == parameter.shape and moment.stride() != parameter.stride():
+                moments[name] = torch.empty_like(parameter).copy_(moment)
 
 
 def _restore_rank(run: Run, training: Training, own: RankState) -> None:
@@ -225,11 +248,11 @@ def ranks_of(run: Run, training: Training) -> list[RankState]:
 
 
 def averaged_state(run: Run, training: Training, ranks: list[RankState]) -> StateDict:
-    """Parameters, and BatchNorm statistics averaged over the ranks; copied to the CPU.
+    """Parameters, and BatchNorm statistics averaged over the ranks; copied to the CPU, contiguous whatever the run's memory format.
 
     Raises: JobFailedError for non-finite values: such weights are never saved, nor chosen as the best.
     """
-    state: StateDict = copied(training.network.state_dict())
+    state = {name: tensor.contiguous() for name, tensor in copied(training.network.state_dict()).items()}
     for name, buffer in training.network.named_buffers():
         if buffer.is_floating_point():
             state[name] = torch.stack([rank.buffers[name] for rank in ranks]).mean(dim=0)

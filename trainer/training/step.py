@@ -3,16 +3,17 @@
 Shapes: N images, K findings.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from trainer.data.loader import Batch
+from trainer.models.architectures import in_backward
 from trainer.training.schedule import rate_factor
 from trainer.training.setup import Run
 from trainer.training.state import Training
+from trainer.training.step_inputs import StepInputs
 
 
 @dataclass(frozen=True)
@@ -23,30 +24,30 @@ class StepResult:
     grad_norm: Tensor
 
 
-def train_step(run: Run, training: Training, batch: Batch, epoch: int) -> StepResult:
+def train_step(run: Run, training: Training, batch: Batch, inputs: StepInputs) -> StepResult:
     """One optimiser step on this rank's share of the batch."""
-    loss = add_gradients(run, training, batch, epoch)
+    loss = add_gradients(run, training, batch.x_N1SS, inputs)
     return StepResult(loss, update(run, training))
 
 
-def add_gradients(run: Run, training: Training, batch: Batch, epoch: int) -> Tensor:
-    """The loss of a batch, after its gradients have been added to those of the parameters."""
-    view = training.feed.view(batch, epoch)
-    samples_N = torch.from_numpy(batch.samples_N).to(run.on, non_blocking=True)
-    y_NK, weights_NK = run.labels_NK[samples_N], None
+def add_gradients(run: Run, training: Training, x_N1SS: Tensor, inputs: StepInputs) -> Tensor:
+    """The loss of a batch of images or features, after its gradients have been added to those of the parameters."""
+    view = training.feed.view(x_N1SS, inputs.draws_DN)
+    y_NK, weights_NK = run.labels_NK[inputs.samples_N], None
     if run.label_weights is not None:
-        weights_NK = run.label_weights.of(samples_N, *divmod(training.step, run.steps_per_epoch))
+        weights_NK = run.label_weights.of(inputs.samples_N, *divmod(training.step, run.steps_per_epoch))
     with run.device.autocast(run.precision):
         logits_NK = training.parallel(view)
     loss = run.loss(logits_NK.float(), y_NK, weights_NK)
-    loss.backward()
+    with in_backward(training.network) if run.config.activation_memory == "low" else nullcontext():
+        loss.backward()
     run.device.flush()
     return loss.detach()
 
 
 def update(run: Run, training: Training) -> Tensor:
     """Take the optimiser's step with the clipped gradients, and remove them; returns their norm before clipping."""
-    grad_norm = clip_grad_norm_(training.network.parameters(), run.config.clip_norm)
+    grad_norm = run.device.clip(list(training.network.parameters()), run.config.clip_norm)
     training.optimizer.step()
     run.device.flush()
     training.optimizer.zero_grad(set_to_none=True)

@@ -1,5 +1,7 @@
 """What the model sees: equal to the usual transforms, and a function of (seed, epoch, sample)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,9 +60,9 @@ def test_resized_crop_equals_torchvisions_antialiased_resize(images):
 @pytest.mark.parametrize("crop", ["resized", "random", "center"])
 def test_mirrored_view_is_the_view_flipped(images, crop, monkeypatch):
     """Mirroring is part of the gather; it must not shift the crop."""
-    options = {"seed": 3, "epoch": 1, "crop": crop, "crop_px": 40, "rotate": 0.0}
-    plain = augment.training_view(images, np.arange(6), flip=False, **options)
-    mixed = augment.training_view(images, np.arange(6), flip=True, **options)
+    plainly = augment.Augmentation(seed=3, crop=crop, crop_px=40, flip=False, rotate=0.0)
+    plain = augment.training_view(images, np.arange(6), plainly, 1)
+    mixed = augment.training_view(images, np.arange(6), replace(plainly, flip=True), 1)
     mirrored = augment.uniform(3, 1, np.arange(6), 2) < 0.5
     assert 0 < mirrored.sum() < 6
     for number in range(6):
@@ -71,11 +73,11 @@ def test_mirrored_view_is_the_view_flipped(images, crop, monkeypatch):
 @pytest.mark.parametrize("crop", ["resized", "random"])
 def test_view_depends_on_sample_not_on_its_place_in_the_batch(images, crop):
     """Another number of workers puts a sample elsewhere; it must still look the same, and differ between epochs."""
-    options = {"seed": 0, "crop": crop, "crop_px": 32, "flip": True, "rotate": 20.0}
-    forward = augment.training_view(images, np.arange(6), epoch=4, **options)
-    backward = augment.training_view(images.flip(0), np.arange(6)[::-1].copy(), epoch=4, **options)
+    every = augment.Augmentation(seed=0, crop=crop, crop_px=32, flip=True, rotate=20.0)
+    forward = augment.training_view(images, np.arange(6), every, 4)
+    backward = augment.training_view(images.flip(0), np.arange(6)[::-1].copy(), every, 4)
     torch.testing.assert_close(forward, backward.flip(0))
-    assert not torch.equal(forward, augment.training_view(images, np.arange(6), epoch=5, **options))
+    assert not torch.equal(forward, augment.training_view(images, np.arange(6), every, 5))
 
 
 def test_random_numbers_are_uniform_and_independent():
@@ -127,9 +129,9 @@ def test_rotation_angles_are_uniform_in_both_directions():
 
 def test_view_without_rotation_does_not_touch_the_image(images, monkeypatch):
     """Runs that were trained without it must go on bit for bit."""
-    monkeypatch.setattr(augment, "turned", lambda *_: pytest.fail("turned"))
-    options = {"seed": 0, "epoch": 0, "crop": "center", "crop_px": 56, "flip": False}
-    view = augment.training_view(images, np.arange(6), rotate=0.0, **options)
+    monkeypatch.setattr(augment, "_turned", lambda *_: pytest.fail("turned"))
+    still = augment.Augmentation(seed=0, crop="center", crop_px=56, flip=False, rotate=0.0)
+    view = augment.training_view(images, np.arange(6), still, 0)
     assert torch.equal(view, augment.evaluation_view(images, 56))
 
 

@@ -1,10 +1,13 @@
 """Which samples a rank sees, and that what it sees is what the pack holds."""
 
+import queue
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.data import loader as loader_module
 from trainer.data.loader import BUFFERS, Loader, evaluation_batches, training_batches, training_order
 from trainer.data.packs.checksums import checksums_of
 from trainer.data.packs.index import PackIndex
@@ -83,6 +86,67 @@ def test_batches_hold_the_requested_records(pack):
         assert batch.x_N1SS[:, 0, 0, 0].tolist() == samples.tolist()
         assert batch.x_N1SS.shape == (3, 1, 4, 4)
     assert loader.waited_s > 0
+
+
+class Ahead:
+    """A device that copies ahead; notes when copies start and when they are taken."""
+
+    uploads_ahead = True
+    host_buffer = staticmethod(cpu.host_buffer)
+
+    def __init__(self):
+        self.events = []
+
+    def start_upload(self, host):
+        number = sum(event.startswith("start") for event in self.events)
+        self.events.append(f"start {number}")
+        uploaded = host.clone()
+        return lambda: (self.events.append(f"take {number}"), uploaded)[1], lambda: None
+
+
+def test_copy_of_the_next_batch_starts_before_the_step_of_this_one(pack, monkeypatch):
+    """A step that reads its loss waits for the device; a copy that starts afterwards is waited for, too."""
+    monkeypatch.setattr(loader_module, "_filled_now", filled_soon)
+    device = Ahead()
+    for number, batch in enumerate(Loader(pack, device, 1).batches([np.array([number]) for number in range(7)])):
+        assert batch.x_N1SS.flatten()[0] == batch.samples_N[0] == number
+        device.events.append(f"step {number}")
+    order = [event for number in range(7) for event in (f"start {number + 1}", f"take {number}", f"step {number}")]
+    assert device.events == ["start 0", *(event for event in order if event != "start 7")]
+
+
+def filled_soon(filled):
+    """As the loader's, but patient: what is filled by then would depend on timing."""
+    item = filled.get(timeout=60)
+    if isinstance(item, tuple):
+        return item
+    filled.put(item)
+    return None
+
+
+def test_batch_that_is_not_filled_yet_is_not_waited_for(pack):
+    """The step of this batch is worth more than the copy of the next."""
+    filled = queue.Queue()
+    assert loader_module._filled_now(filled) is None
+    for last in (None, ValueError("read")):
+        filled.put(last)
+        assert loader_module._filled_now(filled) is None
+        assert filled.get_nowait() is last
+    device = Ahead()
+    with pytest.raises(IndexError):
+        list(Loader(pack, device, 1).batches([np.array([0]), np.array([999])]))
+
+
+def test_copies_under_way_are_waited_for_when_the_loop_is_broken_off(pack, monkeypatch):
+    """The next loop fills the same buffers."""
+    device, ended = Ahead(), []
+    monkeypatch.setattr(loader_module, "_filled_now", filled_soon)
+    start = device.start_upload
+    monkeypatch.setattr(device, "start_upload", lambda host: (start(host)[0], lambda: ended.append(host.data_ptr())))
+    loader = Loader(pack, device, 1)
+    for _ in loader.batches([np.array([0]), np.array([1])]):
+        break
+    assert len(set(ended)) == 2
 
 
 def test_loader_can_be_iterated_again_after_a_broken_off_loop(pack):

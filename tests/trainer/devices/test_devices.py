@@ -1,8 +1,13 @@
 """Devices are alike, and nobody else knows which one there is."""
 
+import copy
+import os
 import re
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +16,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer import devices
-from trainer.devices import cpu, cuda, hpu
+from trainer.devices import cpu, cuda, hpu, inductor
 from trainer.errors import InputError
+from trainer.runtime import cores
 
 ROOT = Path(__file__).parents[3]
 MODULES = [cpu, cuda, hpu]
@@ -27,6 +33,7 @@ def habana(monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setattr(dist, "_DEFAULT_FIRST_BUCKET_BYTES", 1, raising=False)
     yield
+    hpu._fused_clip.cache_clear()
     for name in [name for name in sys.modules if name.startswith("habana_frameworks")]:
         del sys.modules[name]
     if hasattr(torch, "hpu"):
@@ -86,8 +93,6 @@ def test_gaudi_worker_gets_its_card_from_torchruns_environment(monkeypatch):
     for name, value in {"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": "2", "HABANA_VISIBLE_MODULES": "7,5,3,1"}.items():
         monkeypatch.setenv(name, value)
     assert hpu.open(2, 4) == torch.device("hpu")
-    import os
-
     assert os.environ["HLS_MODULE_ID"] == "3"
     assert dist._DEFAULT_FIRST_BUCKET_BYTES > 27 * 2**20
 
@@ -121,14 +126,17 @@ def backend():
         ("upstream", None, "eager", "eager"),
     ],
 )
+@pytest.mark.parametrize("compile_", ["auto", "agrees"])
 def test_gaudis_mode_is_the_requested_one_or_the_one_the_bridge_was_loaded_for(
-    monkeypatch, image, variable, requested, chosen
+    monkeypatch, image, variable, requested, chosen, compile_
 ):
     """Both image kinds; without a request never eager, which lost AUC without an error (docs/decisions/0032)."""
     monkeypatch.setenv("STUB_IMAGE", image)
     if variable is not None:
         monkeypatch.setenv("PT_HPU_LAZY_MODE", variable)
-    assert devices.find("auto").choose_mode(requested) == chosen
+    agreeing = {"compile": "on"}.get(chosen, "off") if compile_ == "agrees" else "auto"
+    assert devices.find("auto").choose_mode(requested, agreeing) == chosen
+    assert requested is not None or hpu.inference_mode() == chosen
     assert sys.modules["habana_frameworks.torch"].acquired == []
 
 
@@ -151,7 +159,7 @@ def test_mode_that_contradicts_the_environment_is_refused(monkeypatch, variable,
     if variable is None:
         monkeypatch.delenv("PT_HPU_LAZY_MODE")
     with pytest.raises(InputError, match=f"`{requested}` .*{found}") as refusal:
-        device.choose_mode(requested)
+        device.choose_mode(requested, "auto")
     assert fix in refusal.value.hint
 
 
@@ -171,16 +179,124 @@ def test_compile_mode_needs_the_bridges_backend(monkeypatch):
     """Otherwise the first step says so, after the images have been decoded."""
     monkeypatch.setenv("STUB_BACKEND", "0")
     with pytest.raises(InputError, match="no backend `hpu_backend`"):
-        devices.find("hpu").choose_mode("compile")
+        devices.find("hpu").choose_mode("compile", "auto")
 
 
 @pytest.mark.parametrize("module", [cpu, cuda], ids=lambda module: module.name)
 @pytest.mark.parametrize("mode", ["lazy", "compile", "eager"])
 def test_other_devices_refuse_a_mode(module, mode):
     """A flag without an effect hides a mistake."""
-    assert module.choose_mode(None) is None
+    assert module.choose_mode(None, "off") == "eager"
+    assert module.inference_mode() == "eager"
     with pytest.raises(InputError, match=f"cannot use the mode `{mode}` on {module.name}.*--gaudi-mode"):
-        module.choose_mode(mode)
+        module.choose_mode(mode, "off")
+
+
+@pytest.mark.usefixtures("habana")
+def test_compile_flag_of_gaudi_follows_the_mode_that_the_bridge_was_loaded_for(monkeypatch):
+    """Off is the other mode of the same bridge; on needs one that was loaded without lazy mode."""
+    assert [hpu.choose_mode(None, each) for each in ("auto", "on", "off")] == ["compile", "compile", "eager"]
+    monkeypatch.setattr(sys.modules["habana_frameworks.torch.core"], "is_lazy", lambda: True)
+    assert [hpu.choose_mode(None, each) for each in ("auto", "off")] == ["lazy", "lazy"]
+    with pytest.raises(InputError, match=r"`compile` \(from `--compile on`\).*the bridge was loaded for lazy mode"):
+        hpu.choose_mode(None, "on")
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    """A machine without compilers."""
+    monkeypatch.setattr(inductor.shutil, "which", lambda _: None)
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_processor_compiles_on_request_only(monkeypatch):
+    """It gains little there, and the first step takes minutes."""
+    monkeypatch.setattr(inductor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert [cpu.choose_mode(None, each) for each in ("auto", "on", "off")] == ["eager", "compile", "eager"]
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_processor_without_a_compiler_is_refused(monkeypatch):
+    with pytest.raises(InputError, match=r"cannot compile the network on cpu: there is no C\+\+ compiler"):
+        cpu.choose_mode(None, "on")
+    monkeypatch.setenv("CXX", "/opt/g++")
+    assert cpu.choose_mode(None, "on") == "compile"
+
+
+@pytest.mark.parametrize(
+    ("without", "reason"),
+    [
+        ("triton", "triton is not installed"),
+        ("gcc", "there is no C compiler"),
+        ("Python.h", "Python's headers"),
+        ("Volta", "triton has no code for GPUs older than Volta, such as Tesla P100"),
+    ],
+)
+def test_gpu_trains_without_compilation_where_something_is_missing_and_names_it(
+    gpu, monkeypatch, tmp_path, without, reason
+):
+    """Runtime bases have no compiler; training slower than it could, without a word, would not be noticed."""
+    gpu(
+        "Tesla P100" if without == "Volta" else "NVIDIA A100", (6, 0) if without == "Volta" else (8, 0), "sm_80", "13.0"
+    )
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(inductor.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(inductor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(inductor.sysconfig, "get_path", lambda _: str(tmp_path))
+    if without != "Volta":
+        assert [cuda.choose_mode(None, each) for each in ("auto", "on", "off")] == ["compile", "compile", "eager"]
+        assert cuda.cannot_compile() is None
+    if without == "triton":
+        monkeypatch.setattr(inductor.importlib.util, "find_spec", lambda _: None)
+    if without == "gcc":
+        monkeypatch.setattr(inductor.shutil, "which", lambda _: None)
+        monkeypatch.delenv("CC", raising=False)
+    if without == "Python.h":
+        (tmp_path / "Python.h").unlink()
+    assert [cuda.choose_mode(None, each) for each in ("auto", "off")] == ["eager", "eager"]
+    assert reason in cuda.cannot_compile()
+    with pytest.raises(InputError, match=f"on cuda: {reason}.*--compile on"):
+        cuda.choose_mode(None, "on")
+
+
+@pytest.mark.parametrize("module", [cpu, cuda], ids=lambda module: module.name)
+def test_other_devices_compile_with_inductor_as_one_graph(module, monkeypatch):
+    """Split by dynamo for the reduction of buckets, a network would be compiled in parts although it has one bucket."""
+    import torch._dynamo
+
+    network, seen = nn.Linear(2, 2), []
+    monkeypatch.setattr(torch, "compile", lambda one, **how: (seen.append(how), one)[1])
+    assert module.compiled(network, "eager") is network
+    assert seen == []
+    module.compiled(network, "compile")
+    assert seen == [{"dynamic": False}]
+    assert torch._dynamo.config.optimize_ddp is False
+    torch._dynamo.config.optimize_ddp = True
+
+
+def test_compiled_code_is_kept_in_a_folder_of_this_user(monkeypatch, tmp_path):
+    """What is in it is executed; and every worker would start as many compilers as the node has cores."""
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS"):
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+    config = SimpleNamespace(compile_threads=96)
+    monkeypatch.setitem(sys.modules, "torch._inductor.config", config)
+    tmp_path.chmod(0o777)
+    monkeypatch.setenv(
+        "TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_me"
+    )  # by torch, when it was loaded
+    inductor.keep_files_in(tmp_path, 96)
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
+    assert config.compile_threads == 4
+    inductor.keep_files_in(tmp_path, 0)
+    assert config.compile_threads == 1
+    for name, value in (("TORCHINDUCTOR_CACHE_DIR", "/elsewhere"), ("TORCHINDUCTOR_COMPILE_THREADS", "9")):
+        monkeypatch.setenv(name, value)
+    inductor.keep_files_in(tmp_path / "other", 3)  # the user's own take precedence
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/elsewhere"
+    assert config.compile_threads == 1
 
 
 def gradients(part, x):
@@ -237,6 +353,158 @@ def test_gaudi_has_one_bucket_for_all_gradients_and_no_device_ids():
     assert "device_ids" not in options
     hpu.missing()
     assert hpu.peak_memory_bytes() == 123
+    hpu.reset_peak_memory()
+    assert sys.modules["habana_frameworks.torch"].forgotten == ["peak"]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+@pytest.mark.usefixtures("habana")
+def test_gradients_are_clipped_to_the_same_numbers_on_every_device(module):
+    """With the vendor's own operation, too; and its norm is read like torch's."""
+    parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    for one in parameters:
+        one.grad = torch.full((2,), 4.0)
+    norm = module.clip(parameters, 2.0)
+    assert norm.shape == torch.Size([])
+    assert norm.item() == pytest.approx(8.0)
+    assert torch.allclose(parameters[0].grad, torch.full((2,), 1.0))
+    if module is hpu:
+        module.clip(parameters, 2.0)
+        assert sys.modules["habana_frameworks.torch.hpex.normalization"].made == [
+            2.0
+        ]  # its limit is copied to the card once
+
+
+@pytest.mark.usefixtures("habana")
+def test_counters_of_gaudi_name_what_ran_on_the_host(monkeypatch):
+    """An unsupported operation costs speed without an error."""
+    assert hpu.counters() == {"graph_compilation": 5, "cpu_fallback/aten::nonzero": 2, "cpu_fallback/aten::sort": 1}
+    assert cuda.counters() == cpu.counters() == {}
+    for name in ("hpu.metrics", "hpex.normalization"):
+        monkeypatch.setitem(sys.modules, f"habana_frameworks.torch.{name}", None)
+    hpu._fused_clip.cache_clear()
+    assert hpu.counters() == {}
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.full((1,), 3.0)
+    assert hpu.clip([parameter], 1.0).item() == 3.0
+
+
+def test_synchronisations_of_a_gpu_raise_in_the_block_only(monkeypatch):
+    """The mode is of the whole process."""
+    modes = [0]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    with suppress(ValueError), cuda.forbid_sync():
+        modes.append(f"within: {modes[-1]}")
+        raise ValueError
+    assert modes == [0, "error", "within: error", 0]
+    with cpu.forbid_sync(), hpu.forbid_sync():
+        pass
+
+
+class _Stream:
+    """A stream of a GPU that notes what is queued on it."""
+
+    current = None
+
+    def __init__(self, name="copies"):
+        self.name, self.queued = name, []
+
+    def __enter__(self):
+        self.before, _Stream.current = _Stream.current, self
+
+    def __exit__(self, *_):
+        _Stream.current = self.before
+
+    def wait_event(self, event):
+        self.queued.append(f"wait for {event.stream.name}")
+
+
+class _Event:
+    def record(self, stream):
+        self.stream = stream
+        stream.queued.append("event")
+
+    def synchronize(self):
+        self.stream.queued.append("host waits")
+
+
+def test_copy_to_a_gpu_has_a_stream_of_its_own_and_kernels_wait_for_it_once_it_is_taken(monkeypatch):
+    """On the stream of the kernels the copy of the next batch would wait for this step; and a wait queued at once would hold this step up."""
+    computing, used = _Stream("computing"), []
+    monkeypatch.setattr(_Stream, "current", computing)
+    monkeypatch.setattr(torch.cuda, "Stream", _Stream)
+    monkeypatch.setattr(torch.cuda, "Event", _Event)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: _Stream.current)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda _, stream: used.append(stream))
+
+    def to(host, where, *, non_blocking):
+        assert (where, non_blocking) == ("cuda", True)
+        _Stream.current.queued.append("copy")
+        return host
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    cuda._copy_stream.cache_clear()
+    host = torch.arange(3)
+    take, copied = cuda.start_upload(host)
+    assert cuda._copy_stream().queued == ["copy", "event"]
+    assert computing.queued == used == []
+    assert take() is host
+    assert (computing.queued, used) == (["wait for copies"], [computing])
+    copied()
+    assert cuda._copy_stream().queued == ["copy", "event", "host waits"]
+    assert cuda.upload(host)[0] is host
+    assert computing.queued == ["wait for copies"] * 2
+    cuda._copy_stream.cache_clear()
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_profiler_records_host_and_device(module):
+    activities = [each.name for each in module.profiled()]
+    assert activities == ["CPU"] if module is cpu else ["CPU", module.name.upper()]
+
+
+def test_gpu_has_one_bucket_for_all_gradients(monkeypatch, tmp_path):
+    """26.6 MiB of gradients; without a cap of its own, the first bucket is one of 1 MiB."""
+    from trainer.models import architectures
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    options = {key: value for key, value in cuda.ddp_options().items() if key != "device_ids"}
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        network = architectures.build("densenet121", "linear", 14)
+        buckets = DistributedDataParallel(network, **options).reducer._get_zeros_like_grad_buckets()
+        assert [bucket.is_last() for bucket in buckets] == [True]
+        del buckets
+    finally:
+        dist.destroy_process_group()
+
+
+def test_compiled_network_in_ddp_has_the_gradients_of_the_plain_one(tmp_path, monkeypatch):
+    """Bit for bit with the same kernels: one graph inside DistributedDataParallel, and its hooks on the network's own parameters."""
+    import torch._dynamo
+
+    from trainer.training.state import in_parallel
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda one, **how: compile_(one, backend="aot_eager", **how))
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)]
+    networks, x_NCHW = [nn.Sequential(*layers)], torch.randn(2, 3, 8, 8)
+    networks.append(copy.deepcopy(networks[0]))
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        for network, mode in zip(networks, ("eager", "compile"), strict=True):
+            in_parallel(2, cpu, cpu.compiled(network, mode))(x_NCHW).square().mean().backward()
+    finally:
+        dist.destroy_process_group()
+        torch._dynamo.reset()
+        torch._dynamo.config.optimize_ddp = True
+    plain, compiled = ({name: each.grad for name, each in network.named_parameters()} for network in networks)
+    assert plain.keys() == compiled.keys()
+    assert all(torch.equal(compiled[name], plain[name]) for name in plain)
+    assert networks[1].state_dict().keys() == networks[0].state_dict().keys()
 
 
 @pytest.mark.usefixtures("habana")
@@ -369,6 +637,91 @@ def test_precision_of_auto_is_one_that_the_gpu_computes_in(monkeypatch, major, p
     )
     assert cuda.native_precision() == precision
     assert (cpu.native_precision(), hpu.native_precision()) == ("fp32", "bf16")
+
+
+@pytest.mark.parametrize(
+    ("given", "of_torch", "workers", "expected"),
+    [(None, 8, 1, 6), (None, 8, 2, 3), (None, 1, 2, 1), ("8", 8, 2, None)],
+)
+def test_threads_are_a_workers_share_of_the_processors(monkeypatch, given, of_torch, workers, expected):
+    """Of those that the container may use: torch takes all of the node. OMP_NUM_THREADS is left alone, and a smaller number."""
+    made = {}
+    monkeypatch.setattr(cores, "usable_cores", lambda: 6)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: of_torch)
+    monkeypatch.setattr(torch, "get_num_interop_threads", lambda: made.get("interop", 4))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: made.update(intraop=count))
+    monkeypatch.setattr(torch, "set_num_interop_threads", lambda count: made.update(interop=count))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    for _ in range(2):
+        cpu.open(0, workers)
+    assert made == {"interop": 1} | ({} if expected is None else {"intraop": expected})
+
+
+def test_threads_between_operations_that_run_already_are_left_alone(monkeypatch):
+    """Torch refuses a change then."""
+
+    def refused(_):
+        raise RuntimeError("parallel work has started")
+
+    monkeypatch.setattr(torch, "get_num_interop_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_interop_threads", refused)
+    assert cpu.open(0, 1) == torch.device("cpu")
+
+
+@pytest.fixture
+def processor(monkeypatch, tmp_path):
+    """The processor that this text of /proc/cpuinfo describes; None for a system without it."""
+
+    def described(text):
+        monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
+        if text is not None:
+            cpu.CPUINFO.write_text(text)
+
+    return described
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "processor\t: 0\nmodel name\t: Xeon 3\nflags\t\t: fpu avx512f avx512_bf16 la57\n",
+        "processor\t: 0\nmodel name\t: Xeon 4\nflags\t\t: fpu amx_bf16 amx_tile\n\nprocessor\t: 1\nflags\t: fpu\n",
+        "processor\t: 0\nFeatures\t: fp asimd bf16\nCPU part\t: 0xd40\n",
+    ],
+    ids=["avx512", "amx", "arm"],
+)
+def test_processors_with_units_for_bf16_compute_in_it(processor, text):
+    processor(text)
+    assert devices.arithmetic(cpu, "bf16") == "bf16"
+    assert devices.arithmetic(cpu, "auto") == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("model name\t: Xeon 2\nflags\t: fpu avx512f avx512_vnni\n", "Xeon 2"),
+        ("Features\t: fp asimd svebf16x\nCPU part\t: 0xd0c\n", "a processor without a name"),
+        ("model name\t: avx512_bf16\n", "avx512_bf16 has none"),
+        (None, r"a processor whose .*/cpuinfo cannot be read \(No such file or directory\)"),
+    ],
+)
+def test_processors_without_units_for_bf16_are_refused_by_name(processor, text, name):
+    """Emulated, it is slower than fp32, which is all that asking for it is about."""
+    processor(text)
+    with pytest.raises(InputError, match=rf"bf16 on this processor: {name}.* avx512_bf16.*`--precision`") as refusal:
+        devices.arithmetic(cpu, "bf16")
+    assert refusal.value.hint == "--precision fp32"
+    assert devices.arithmetic(cpu, "fp32") == "fp32"
+
+
+def test_gpu_that_would_emulate_bf16_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100-PCIE-16GB")
+    with pytest.raises(InputError, match=r"bf16 on Tesla V100-PCIE-16GB: .*before Ampere"):
+        devices.arithmetic(cuda, "bf16")
+    assert devices.arithmetic(cuda, "fp32") == "fp32"
+    assert devices.arithmetic(cuda, "auto") == "fp32"
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)

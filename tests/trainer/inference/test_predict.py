@@ -68,9 +68,7 @@ def test_network_predicts_in_the_mode_that_the_device_was_started_for(finished_r
         return module
 
     members = {name: getattr(cpu, name) for name in dir(cpu) if not name.startswith("_")}
-    device = SimpleNamespace(
-        **members | {"choose_mode": lambda requested: requested or "compile", "compiled": compiled}
-    )
+    device = SimpleNamespace(**members | {"inference_mode": lambda: "compile", "compiled": compiled})
     predictor(load_model(str(finished_run.root)), device, tta="none", rule="youden", batch=4)
     assert seen == ["compile"]
 

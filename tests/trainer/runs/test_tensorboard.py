@@ -77,6 +77,7 @@ def test_history_entry_becomes_tensorboard_tags():
         "train/epoch_loss": 0.7,
         "train/images_per_s": None,
         "train/data_wait_share": 0.1,
+        "train/peak_memory_bytes": None,
     }
     entry["val"] = {"images": 4, "mean_auroc": 0.8, "loss": 0.6, "auroc": {"NORMAL": 0.75, "PNEUMONIA": None}}
     entry["val"]["accuracy"] = {"correct": 3, "total": 4, "value": 0.75, "low": 0.3, "high": 0.95}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.training import feed
+from trainer.data.augment import Augmentation
 from trainer.training.feed import Cache
 
 STILL = ("--crop", "center", "--no-flip", "--rotate", "0")
@@ -32,7 +32,7 @@ def test_run_on_cached_features_never_looks_at_a_training_image_again(classify, 
     def refuse(*_args, **_options):
         raise AssertionError("an image was looked at")
 
-    monkeypatch.setattr(feed, "training_view", refuse)
+    monkeypatch.setattr(Augmentation, "view", refuse)
     classify("r", *STILL)
     with pytest.raises(AssertionError, match="looked at"):
         classify("turned", *STILL[:-1], "5")
@@ -50,12 +50,13 @@ def test_run_on_cached_features_resumes_with_the_same_weights(classify, tmp_path
 
 
 def test_batches_of_a_cache_do_not_wait_for_the_device(monkeypatch):
-    """Indices that are copied there wait for all that it has to do, unless told otherwise."""
+    """Indices that are copied there may wait for all that it has to do: one copy, before the first batch."""
     cache = Cache(np.arange(3), np.zeros((3, 2), np.float32), torch.device("cpu"))
     copies, to = [], torch.Tensor.to
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **how: (copies.append(how), to(self, *args, **how))[1])
-    list(cache.batches([np.array([0, 2])]))
-    assert copies == [{"non_blocking": True}]
+    assert len(list(cache.batches([np.array([0, 2]), np.array([1, -1])]))) == 2
+    assert len(copies) == 1
+    assert list(cache.batches([])) == []
 
 
 def test_cached_batches_hold_the_samples_and_padding_of_their_shape():

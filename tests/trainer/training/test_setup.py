@@ -7,7 +7,10 @@ import shutil
 import pytest
 from safetensors import safe_open
 
-from trainer.errors import InputError
+from trainer.devices import cpu
+from trainer.errors import InputError, PeerError
+from trainer.runtime.world import World
+from trainer.training import setup
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +91,25 @@ def test_more_than_two_classes_are_refused_before_the_run_exists(classify, abnor
     with pytest.raises(InputError, match="it can be chosen of two classes, and there are 3"):
         classify("r", "--data", str(root), "--positive-class", "Normal")
     assert not (tmp_path / "r").exists()
+
+
+def test_precision_without_units_is_refused_before_labels_are_read(classify, tmp_path, monkeypatch):
+    """An image of a day's decoding would otherwise be for nothing."""
+    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "no-flags")
+    monkeypatch.setattr(setup, "read_run_labels", lambda *_, **__: pytest.fail("labels were read"))
+    with pytest.raises(InputError, match="cannot compute in bf16 on this processor"):
+        classify("r", "--precision", "bf16")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refusal_of_a_node_is_reported_by_one_of_its_workers():
+    """The others exit with the same code."""
+
+    def refused():
+        raise InputError("no units", hint="--precision fp32")
+
+    with pytest.raises(InputError, match="no units"):
+        setup._once_per_node(World(rank=2, local_rank=0, size=4, local_size=2), refused)
+    with pytest.raises(PeerError) as other:
+        setup._once_per_node(World(rank=3, local_rank=1, size=4, local_size=2), refused)
+    assert other.value.exit_code == InputError.exit_code

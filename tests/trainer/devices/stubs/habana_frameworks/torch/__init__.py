@@ -24,6 +24,8 @@ def max_memory_allocated() -> int:
     return 123
 
 
+forgotten: list[str] = []
+
 _state = [torch.zeros(4, dtype=torch.uint8)]
 
 
@@ -37,5 +39,6 @@ torch.hpu = types.SimpleNamespace(
     device_count=lambda: 8,
     init=lambda: acquired.append("init"),
     max_memory_allocated=max_memory_allocated,
+    reset_peak_memory_stats=lambda: forgotten.append("peak"),
     get_device_name=lambda: acquired.append("get_device_name") or "GAUDI2",
 )
