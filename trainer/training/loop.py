@@ -210,6 +210,8 @@ def fit(run: Run, training: Training) -> list[history.Entry]:
             result = replace(result, seconds=time.perf_counter() - since_s)
             entries = _note_epoch(run, training, result, scores, entries)
             since_s += result.seconds
+    for name, number in sorted(run.device.counters().items()):
+        run.reporter.line(f"{run.device.name} counted in this start: {name} {number}")
     return entries
 
 
