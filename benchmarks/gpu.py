@@ -240,7 +240,7 @@ def in_a_process(row: Row, sizes: Sizes, data: Path, limit_s: float) -> Iterator
 
 
 def _parsed(text: str) -> Result:
-    fields = json.loads(text)
+    fields: dict[str, Any] = json.loads(text)
     return Result(**{name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()})
 
 

@@ -3,6 +3,7 @@
 Times are not asserted.
 """
 
+import importlib.util
 import json
 import math
 import subprocess
@@ -33,6 +34,20 @@ import gpu  # noqa: E402
 import gpu_row  # noqa: E402
 import roofline  # noqa: E402
 import scaling  # noqa: E402
+
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_benchmark_takes_names_that_there_are(path):
+    """They run rarely: one that imports what has been renamed would not be noticed."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__, module)  # dataclasses look there
+        spec.loader.exec_module(module)
+    assert callable(getattr(module, "main", None)) or path.stem in {"gpu_row", "roofline", "s3_clients"}
+
 
 COUNTED = {
     nn.Conv2d: "conv",
