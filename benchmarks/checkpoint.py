@@ -32,9 +32,10 @@ from trainer.data.synthetic import write_phantoms  # noqa: E402
 from trainer.runs.rank_log import RankLog  # noqa: E402
 from trainer.runtime.console import Reporter  # noqa: E402
 from trainer.runtime.world import World  # noqa: E402
-from trainer.training.loop import keep, train_step  # noqa: E402
+from trainer.training.loop import take_checkpoint, train_step  # noqa: E402
 from trainer.training.setup import Run, opened  # noqa: E402
-from trainer.training.state import Training, begin, ready  # noqa: E402
+from trainer.training.state import Training, begin, prepare_epoch  # noqa: E402
+from trainer.training.step_inputs import EpochInputs  # noqa: E402
 
 PAIRS = 7
 CORES = sorted(os.sched_getaffinity(0))
@@ -70,13 +71,15 @@ def block_s(run: Run, training: Training, *, checkpoint: bool) -> float:
     """Seconds for twenty steps, one of them with a checkpoint or not."""
     order = training_order(run.rows["train"], seed=0, epoch=0, global_batch=run.global_batch)
     batches = training_batches(order, rank=0, world=1, first_step=0)
+    inputs = EpochInputs(batches, 0, training.feed.draws, run.on)
     start_s = time.perf_counter()
     for number in range(STEPS):
-        for batch in run.loader.batches([batches[number % len(batches)]]):
-            train_step(run, training, batch, 0).loss.item()
+        step = number % len(batches)
+        for batch in run.loader.batches([batches[step]]):
+            train_step(run, training, batch, inputs.of(step)).loss.item()
             training.step += 1
         if checkpoint and number == 0:
-            keep(run, training)
+            take_checkpoint(run, training)
     return time.perf_counter() - start_s
 
 
@@ -96,7 +99,7 @@ def measure(folder: Path) -> None:
     recipe = ["--preset", "smoke", "--device", "cpu", "--batch-size", "16", "--hang-after", "1h", "--lr", "1e-5"]
     with opened(from_argv([*argv, *recipe]), World(), Reporter(0), RankLog(0)) as run:
         training = begin(run)
-        ready(run, training, 0)
+        prepare_epoch(run, training, 0)
         with run.prefix.writer.running():
             os.sched_setaffinity(0, {CORES[0]})  # of this thread alone; the others keep theirs
             block_s(run, training, checkpoint=True)

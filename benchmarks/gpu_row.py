@@ -238,16 +238,18 @@ def _ours_and_bar(device: Device, row: Row, sizes: Sizes, folder: Path) -> Itera
         bar_peak_bytes = device.peak_memory_bytes()
         ours, bare, logged = _turns(run, training, bar, sizes.rounds)
         remark = _uncompiled(device, sizes, run.mode)
-        common = {"batch": row.batch, "precision": run.precision}
-        yield Result(f"bar, {run.mode}", seconds=bare, peak_bytes=bar_peak_bytes, remark=remark, **common)
+        yield Result(
+            f"bar, {run.mode}", row.batch, bare, precision=run.precision, peak_bytes=bar_peak_bytes, remark=remark
+        )
         yield Result(
             f"ours, {run.mode}",
-            seconds=ours,
+            row.batch,
+            ours,
+            precision=run.precision,
             to_bar=tuple(b / o for o, b in zip(ours, bare, strict=True)),
             peak_bytes=warmed_up.peak_memory_bytes,
             logged_images_per_s=logged,
             remark="; ".join(filter(None, [remark, synchronisation(run, training)])),
-            **common,
         )
 
 
@@ -273,7 +275,7 @@ def _turns(run: Run, training: Training, bar: Callable[[], Tensor], rounds: int)
     return tuple(ours), tuple(bare), tuple(logged)
 
 
-def epoch(run: Run, training: Training, advance: Advance = lambda _done, _words: None) -> tuple[float, EpochResult]:
+def epoch(run: Run, training: Training, advance: Advance = lambda _done, _words="": None) -> tuple[float, EpochResult]:
     """Seconds of an epoch, from its first batch in the pack to the last loss on the host, and what is logged of it."""
     start_s = time.perf_counter()
     result = train_epoch(run, training, advance)
@@ -293,7 +295,7 @@ def synchronisation(run: Run, training: Training) -> str:
     with ExitStack() as forbidden:
         done = itertools.count(1)
 
-        def advance(_done: int, _words: str) -> None:
+        def advance(_done: int, _words: str = "") -> None:
             number = next(done)
             if number == 1:
                 forbidden.enter_context(run.device.forbid_sync())

@@ -46,9 +46,9 @@ from trainer.models import architectures
 
 FINDINGS = 14
 WARM_UP = 3
-BY_DEFAULT: Mapping[str, int] = {}
+BY_DEFAULT: Mapping[str, Any] = {}
 """A first bucket of 1 MiB, others of 25: a cap that is given, even this one, holds for the first as well. Source: torch's DistributedDataParallel."""
-ONE_BUCKET: Mapping[str, int] = {"bucket_cap_mb": 4096}
+ONE_BUCKET: Mapping[str, Any] = {"bucket_cap_mb": 4096}
 
 STEP, DDP, DDP_ONE = "step alone", "step, DDP's buckets", "step, one bucket"
 SMALL, ONE, BUCKETS = "all-reduce, 4 bytes", "all-reduce, one bucket", "all-reduce, DDP's buckets"
@@ -146,7 +146,7 @@ class Rank:
         self.ways[ONE] = lambda: self._reduce([whole])
         self.ways[BUCKETS] = lambda: self._reduce(list(whole.split(sizes)))
 
-    def _parallel(self, buckets: Mapping[str, int]) -> DistributedDataParallel:
+    def _parallel(self, buckets: Mapping[str, Any]) -> DistributedDataParallel:
         """A network of its own with the options of the trainer, but for the size of buckets."""
         network = architectures.build(self._size.model, "linear", FINDINGS).to(memory_format=cpu.memory_format)
         network.load_state_dict(self.network.state_dict())
@@ -223,7 +223,8 @@ class Rank:
 
 def measured(size: Size, counts: Sequence[int]) -> dict[int, dict[str, list[float]]]:
     """Seconds of each round for these numbers of ranks, on a rank that takes part in them. All ranks call it."""
-    own, found = {}, {}
+    own: dict[int, Rank] = {}
+    found: dict[int, dict[str, list[float]]] = {}
     for ranks in counts:
         group = dist.new_group(list(range(ranks)))
         if dist.get_rank() < ranks:

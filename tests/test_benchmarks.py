@@ -3,7 +3,9 @@
 Times are not asserted.
 """
 
+import importlib.util
 import json
+import math
 import subprocess
 import sys
 import time
@@ -32,6 +34,20 @@ import gpu  # noqa: E402
 import gpu_row  # noqa: E402
 import roofline  # noqa: E402
 import scaling  # noqa: E402
+
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_benchmark_takes_names_that_there_are(path):
+    """They run rarely: one that imports what has been renamed would not be noticed."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module.__name__, module)  # dataclasses look there
+        spec.loader.exec_module(module)
+    assert callable(getattr(module, "main", None)) or path.stem in {"gpu_row", "roofline", "s3_clients"}
+
 
 COUNTED = {
     nn.Conv2d: "conv",
@@ -211,7 +227,7 @@ def test_row_without_memory_is_a_row_and_the_next_one_runs(monkeypatch, tmp_path
     monkeypatch.setattr(gpu, "measured", lambda row, *others: failing(row, *others, 0))
     report = gpu.Report(SIZES, None)
     gpu.run_all(
-        [gpu_row.Row("amp", 4), gpu_row.Row("fp32", 4)], report, tmp_path, minutes=9, measure=gpu.in_this_process
+        [gpu_row.Row("amp", 4), gpu_row.Row("fp32", 4)], report, tmp_path, ends_s=math.inf, measure=gpu.in_this_process
     )
     assert [(each.what, each.remark) for each in report.results] == [("amp", "out of memory"), ("fp32", "")]
     assert "| 4 | amp |  |  |  |  |  |  | out of memory |" in capsys.readouterr().out
@@ -226,8 +242,8 @@ def test_other_failures_are_not_taken_for_a_want_of_memory(monkeypatch):
 
 def test_rows_for_which_no_time_is_left_are_named(tmp_path, capsys):
     report = gpu.Report(SIZES, tmp_path)
-    gpu.run_all(gpu.rows_of([256, 64], [1]), report, tmp_path, minutes=0.1, measure=measure_with())
-    assert {each.remark for each in report.results} == {"left out: 6 s of 0.1 minutes are left"}
+    gpu.run_all(gpu.rows_of([256, 64], [1]), report, tmp_path, ends_s=time.monotonic(), measure=measure_with())
+    assert {each.remark for each in report.results} == {"left out: only 0 s were left"}
     assert len(report.results) == len(gpu.rows_of([256, 64], [1]))
     assert "Aim: ours at least 0.97 of the bar; not measured." in (tmp_path / "gpu.md").read_text(encoding="utf-8")
     capsys.readouterr()
