@@ -301,7 +301,7 @@ def out_of_memory(config: TrainConfig, world: World, words: str) -> InputError:
     images = config.batch_per_worker(world.size)
     half = f"--batch-size {images // 2}" if config.batch_size else f"--global-batch-size {images // 2 * world.size}"
     flags = [half] if images > 1 else []
-    if config.model.startswith("densenet") and config.activation_memory == "normal":
+    if config.model.startswith("densenet") and not config.recomputes:
         flags.append("--activation-memory low")
     if config.precision == "fp32":
         flags.append("--precision bf16")
