@@ -33,6 +33,7 @@ from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAga
 from trainer.layout import JOB, LOCAL_RUN, POD_ADDRESS
 from trainer.loading import uncollected
 from trainer.runtime import failure_cause, parent_watch
+from trainer.runtime.cores import threads_per_worker
 from trainer.runtime.failure_cause import FailureCause
 from trainer.runtime.failure_report import REPORT_FILE, FailureReport, cause_files, earlier_report, reserve_report
 from trainer.runtime.fork_server import command, fork_server
@@ -431,8 +432,8 @@ def _failed(report: FailureReport) -> int:
 
 
 def _threads(workers: str) -> int:
-    """This node's cores shared among its workers; torchrun would give each one thread, and a warning."""
-    return max(1, len(os.sched_getaffinity(0)) // max(1, int(workers))) if workers.isdigit() else 1
+    """This node's processors shared among its workers; torchrun would give each one thread, and a warning."""
+    return threads_per_worker(int(workers)) if workers.isdigit() else 1
 
 
 def _named(code: int) -> str:

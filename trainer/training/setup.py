@@ -178,6 +178,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             "device": workers.device.name,
             workers.device.mode_fact: workers.mode,
             "memory_format": memory_format,
+            "threads_per_worker": torch.get_num_threads(),
             "layout": labels.source.layout,
             "images": len(labels.source.table),
             **labels.facts,
@@ -203,9 +204,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
 
 def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: RankLog, held: ExitStack) -> _Workers:
     """Open the device and join the other workers, under the watchdog."""
-    device, mode = _once_per_node(world, lambda: _device(config))
-    if mode == "compile":
-        inductor.keep_files_in(cache_folder(cache_of(config), "compiled"), usable_cores() // world.local_size)
+    device, mode = _once_per_node(world, lambda: _device(config, world))
     checks = preflight.begin(config, world, device)
     on = device.open(world.local_rank, world.local_size)
     precision = _once_per_node(world, lambda: devices.arithmetic(device, config.precision))
@@ -338,10 +337,13 @@ def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
     return leave
 
 
-def _device(config: TrainConfig) -> tuple[Device, Mode]:
-    """The device and its mode."""
+def _device(config: TrainConfig, world: World) -> tuple[Device, Mode]:
+    """The device and its mode, with a place for compiled code."""
     device = devices.find(config.device)
-    return device, device.choose_mode(config.gaudi_mode, config.compile_choice)
+    mode = device.choose_mode(config.gaudi_mode, config.compile_choice)
+    if mode == "compile":
+        inductor.keep_files_in(cache_folder(cache_of(config), "compiled"), usable_cores() // world.local_size)
+    return device, mode
 
 
 def _memory_format(prefix: Prefix, device: Device) -> str:

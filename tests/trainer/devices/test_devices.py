@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer import devices
 from trainer.devices import cpu, cuda, hpu, inductor
 from trainer.errors import InputError
+from trainer.runtime import cores
 
 ROOT = Path(__file__).parents[3]
 MODULES = [cpu, cuda, hpu]
@@ -636,6 +637,37 @@ def test_precision_of_auto_is_one_that_the_gpu_computes_in(monkeypatch, major, p
     )
     assert cuda.native_precision() == precision
     assert (cpu.native_precision(), hpu.native_precision()) == ("fp32", "bf16")
+
+
+@pytest.mark.parametrize(
+    ("given", "of_torch", "workers", "expected"),
+    [(None, 8, 1, 6), (None, 8, 2, 3), (None, 1, 2, 1), ("8", 8, 2, None)],
+)
+def test_threads_are_a_workers_share_of_the_processors(monkeypatch, given, of_torch, workers, expected):
+    """Of those that the container may use: torch takes all of the node. OMP_NUM_THREADS is left alone, and a smaller number."""
+    made = {}
+    monkeypatch.setattr(cores, "usable_cores", lambda: 6)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: of_torch)
+    monkeypatch.setattr(torch, "get_num_interop_threads", lambda: made.get("interop", 4))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: made.update(intraop=count))
+    monkeypatch.setattr(torch, "set_num_interop_threads", lambda count: made.update(interop=count))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    for _ in range(2):
+        cpu.open(0, workers)
+    assert made == {"interop": 1} | ({} if expected is None else {"intraop": expected})
+
+
+def test_threads_between_operations_that_run_already_are_left_alone(monkeypatch):
+    """Torch refuses a change then."""
+
+    def refused(_):
+        raise RuntimeError("parallel work has started")
+
+    monkeypatch.setattr(torch, "get_num_interop_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_interop_threads", refused)
+    assert cpu.open(0, 1) == torch.device("cpu")
 
 
 @pytest.fixture
