@@ -1,6 +1,6 @@
 """Trial of a device in a process of its own: a crash, a hang or a message of the driver ends that process, not the worker.
 
-Run as `python -m trainer.devices.device_trial NAME LOCAL_RANK LOCAL_SIZE`, it opens the device, computes one product of matrices and
+Run as `python -m trainer.devices.trial NAME LOCAL_RANK LOCAL_SIZE`, it opens the device, computes one product of matrices and
 prints a line of JSON. It must have ended before the worker opens the device: some cards are locked by a process until its end.
 """
 
