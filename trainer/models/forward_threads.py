@@ -45,9 +45,11 @@ class ForwardThreads:
     """Set when the block of `forward_threads` ends, also by an error or Ctrl-C."""
 
     def batch_of(self, items: int) -> int:
-        """The size of batches for so many items, so that each forward pass that can run has some."""
-        share = -(-items // self.threads) if self.side_by_side else items
-        return max(1, min(self.batch, share))
+        """The size of batches for so many items: side by side, such that every thread has equally many of nearly full ones."""
+        if not self.side_by_side:
+            return max(1, min(self.batch, items))
+        rounds = -(-items // (self.batch * self.threads))
+        return max(1, -(-items // max(1, rounds * self.threads)))
 
     def computed(self, compute: Callable[[Item], Result], batches: Iterable[Item]) -> Iterator[Result]:
         """`compute`, a forward pass and what belongs to it, of batches that are ready."""

@@ -95,7 +95,7 @@ def test_large_batches_are_computed_on_more_cores_each_to_bound_memory():
 
 def test_batches_are_small_enough_for_every_thread():
     with forward_threads(PROCESSOR, "eager", 8) as threads:
-        assert [threads.batch_of(items) for items in (0, 1, 4, 5, 8, 100)] == [1, 1, 1, 2, 2, 8]
+        assert [threads.batch_of(items) for items in (0, 1, 4, 5, 8, 32, 33, 100)] == [1, 1, 1, 2, 2, 8, 5, 7]
     with forward_threads(ACCELERATOR, "eager", 8) as threads:
         assert [threads.batch_of(items) for items in (0, 1, 5, 100)] == [1, 1, 5, 8]
 
