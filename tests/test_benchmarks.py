@@ -6,6 +6,7 @@ Times are not asserted.
 import importlib.util
 import json
 import math
+import re
 import subprocess
 import sys
 import time
@@ -164,7 +165,7 @@ def test_table_names_what_was_not_compiled_the_bound_and_the_aim(small_run):
     table = (folder / "gpu.md").read_text(encoding="utf-8")
     assert "not compiled: --compile off" in table
     assert "GB/s in a copy, so at most" in table
-    assert "Aim: ours at least 0.97 of the bar; 0." in table or "Aim: ours at least 0.97 of the bar; 1." in table
+    assert re.search(r"Aim: ours at least 0\.97 of the bar; \d\.\d{3} with batch 2.*small network says nothing", table)
 
 
 @pytest.mark.usefixtures("small_run")
