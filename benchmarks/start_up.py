@@ -1,12 +1,13 @@
 """Seconds from start to first step outside decoding, and memory of rank 0, for a data set of the size of ChestX-ray14.
 
-    python benchmarks/start_up.py [--images 112120] [--labels FOLDER] [--rounds 3]
+    python benchmarks/start_up.py [--images 112120] [--labels FOLDER] [--rounds 3] [--before GIT_REF]
 
 Draws images of 8 x 8 pixels and lists of labels; with `--labels` the names and labels are those of the published lists there
 (`train_list.txt` and so on, also `.gz`). Starts `trainer train` on one CPU process with the tiny network: once with an empty cache,
 which decodes the images, then `--rounds` times with the decoded images in the cache. Each start ends after its first step. Prints
 the seconds since the process started, of them those of decoding, the processor's seconds outside decoding, which other processes
-disturb less, and the memory at the highest; medians with ranges.
+disturb less, the memory at the highest, and the number of loaded modules; medians with ranges. `--before` does the same with the code
+of another commit, in turns.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
+from earlier_code import trees
 
 SPLITS: Final = {"train": 0.7, "val": 0.1, "test": 0.2}
 SIDE: Final = 8
@@ -93,7 +95,7 @@ def child(started_s: float, argv: Sequence[str]) -> None:
     from trainer.runtime.world import World  # noqa: PLC0415
     from trainer.training import loop  # noqa: PLC0415
 
-    imported_s, decoding, decoding_cpu = time.time() - started_s, [0.0], [0.0]
+    imported_s, imported_cpu_s, decoding, decoding_cpu = time.time() - started_s, time.process_time(), [0.0], [0.0]
 
     def timed(act: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **named: Any) -> Any:  # noqa: ANN401
@@ -113,6 +115,7 @@ def child(started_s: float, argv: Sequence[str]) -> None:
             print(
                 json.dumps(
                     {"total": total_s, "import": imported_s, "decoding": decoding[0], "cpu": cpu_s, "MiB": peak}
+                    | {"import cpu": imported_cpu_s, "modules": len(sys.modules)}
                 ),
                 flush=True,
             )
@@ -125,27 +128,30 @@ def child(started_s: float, argv: Sequence[str]) -> None:
     loop.train(from_argv(argv), World(), Reporter(0), RankLog(0))
 
 
-def start(root: Path, number: int) -> dict[str, float]:
-    """One start in a process of its own."""
+def start(root: Path, number: int, name: str, tree: Path) -> dict[str, float]:
+    """One start in a process of its own, with the code in `tree`."""
     places = [
         "--data",
         root / "data",
         "--output",
         root / "runs",
         "--cache-dir",
-        root / "cache",
+        root / f"cache-{name}",
         "--name",
-        f"start-{number}",
+        f"{name}-{number}",
     ]
     argv = [sys.executable, __file__, "--child", str(time.time()), *RECIPE.split(), *map(str, places)]
-    done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    environment = os.environ | {"PYTHONPATH": str(tree)}
+    done = subprocess.run(
+        argv, check=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def row(title: str, values: Sequence[float]) -> str:
-    spread = f"  ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
-    return f"{title:<44}{statistics.median(values):8.1f}{spread}"
+    spread = f"  ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
+    return f"{title:<48}{statistics.median(values):8.2f}{spread}"
 
 
 def main() -> None:
@@ -155,22 +161,34 @@ def main() -> None:
     parser.add_argument("--labels", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, help="folder for the images; default: a temporary one")
+    parser.add_argument("--before", metavar="GIT_REF", help="compare with the code of this commit")
     asked = parser.parse_args()
     lists = drawn_lists(asked.images) if asked.labels is None else published_lists(asked.labels)
-    with TemporaryDirectory(dir=asked.work) as folder:
+    with TemporaryDirectory(dir=asked.work) as folder, trees(asked.before, Path(folder)) as codes:
         root = Path(folder)
         images = write_data_set(root / "data", lists)
-        first, *others = (start(root, number) for number in range(1 + asked.rounds))
+        starts: dict[str, list[dict[str, float]]] = {name: [] for name in codes}
+        for number in range(1 + asked.rounds):
+            for name, tree in codes.items():
+                starts[name].append(start(root, number, name, tree))
     print(
         f"{images:,} images of {SIDE} x {SIDE} pixels, one CPU process, tiny network; {asked.rounds} starts with the images in the cache"
     )
-    for title, starts in (("first start", [first]), ("later start", others)):
-        print(row(f"{title}: seconds to the first step", [one["total"] for one in starts]))
-        print(row("  of them decoding", [one["decoding"] for one in starts]))
-        print(row("  of them imports", [one["import"] for one in starts]))
-        print(row("  outside decoding", [one["total"] - one["decoding"] for one in starts]))
-        print(row("  outside decoding, seconds of the processor", [one["cpu"] for one in starts]))
-        print(row("  memory at the highest, MiB", [one["MiB"] for one in starts]))
+    for name, (first, *others) in starts.items():
+        print_starts(f"{name}, first start", [first])
+        print_starts(f"{name}, later start", others)
+
+
+def print_starts(title: str, starts: list[dict[str, float]]) -> None:
+    """A line for each value."""
+    print(row(f"{title}: seconds to the first step", [one["total"] for one in starts]))
+    print(row("  of them decoding", [one["decoding"] for one in starts]))
+    print(row("  of them imports", [one["import"] for one in starts]))
+    print(row("  imports, seconds of the processor", [one["import cpu"] for one in starts]))
+    print(row("  outside decoding", [one["total"] - one["decoding"] for one in starts]))
+    print(row("  outside decoding, seconds of the processor", [one["cpu"] for one in starts]))
+    print(row("  memory at the highest, MiB", [one["MiB"] for one in starts]))
+    print(row("  modules loaded at the first step", [one["modules"] for one in starts]))
 
 
 if __name__ == "__main__":

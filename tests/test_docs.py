@@ -44,7 +44,7 @@ Every command and flag, as `--help` shows them. Written by `make golden`.
 def commands():
     for program, app in PROGRAMS.items():
         for name in app:
-            if not name.startswith("-"):
+            if not name.startswith("-") and app[name].show:
                 yield program, name, app[name]
 
 

@@ -493,7 +493,7 @@ def test_no_command_prints_an_s3_key(place, home, tmp_path, monkeypatch, capfd):
     """Wherever botocore finds it."""
     place(tmp_path, monkeypatch)
     run(trainer, ["report", "s3://cxr/runs/t1"], capfd, debug=True)
-    run(trainer, ["probe", "--data", "s3://cxr/nih", "--output", "s3://cxr/runs", "--name", "t1"], capfd)
+    run(trainer, ["preflight", "--data", "s3://cxr/nih", "--output", "s3://cxr/runs", "--name", "t1"], capfd)
     run(launcher, ["checkpoints", "t1", "--output", "s3://cxr/runs"], capfd)
 
 

@@ -41,9 +41,10 @@ _COMMANDS: Final = {
         "Show which regions of images a model's predictions depend on, and compare them with boxes drawn by radiologists.\n\n"
         "Unusable images are listed at the end, with exit code 2; the others are explained."
     ),
-    "probe": (
-        "Check whether a run with these flags can work here; prints a line of JSON per check, for `launcher doctor --in-cluster`.\n\n"
-        "Writes an object to OUTPUT and deletes it again."
+    "preflight": (
+        "Check whether a run with these flags can work here: storage, data, labels, weights, this node and its device.\n\n"
+        "Under torchrun, also compares the workers with each other. Writes an object to OUTPUT and deletes it again. Exit code 3 where a "
+        "check fails."
     ),
     "report": "Write the report of a run again, or a report that compares several runs.",
     "export": (
@@ -81,6 +82,7 @@ app = App(
 
 for _name, _help in _COMMANDS.items():
     app.command(f"trainer.commands.{_name}:{_name}", help=_help)
+app.command("trainer.commands.preflight:probe", show=False)  # what launchers before `preflight` call
 
 
 def main(argv: Sequence[str]) -> int:

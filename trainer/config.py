@@ -42,7 +42,7 @@ MIN_CROP_PX: Final = 32
 _SINGLE_CELL_PX: Final = {"densenet121": 60, "densenet_tiny": 60, "resnet50": 32}
 """Largest crop of which the last BatchNorm layers see one cell; VGG16 has no such layer. A test measures it on the networks."""
 
-WRITTEN_IF_CHANGED: Final = frozenset({"compile", "activation_memory", "profile"})
+WRITTEN_IF_CHANGED: Final = frozenset({"compile", "activation_memory", "profile", "preflight"})
 """Fields that `to_argv` leaves out at their default: images of earlier versions do not know their flags."""
 
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])", re.ASCII)
@@ -126,6 +126,9 @@ class TrainConfig(LabelChoices):
 
     cache_dir: str | None = None
     """Directory for decoded images, shared by runs; default: OUTPUT/cache."""
+
+    preflight: Literal["on", "off"] = "on"
+    """Check the device, the node and the other workers at the start on a node where the run has not been."""
 
     resume: Resume = "auto"
     """`auto` continues an existing run, `never` requires a new run, `must` requires a checkpoint to resume from."""

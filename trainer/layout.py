@@ -1,6 +1,6 @@
 """Names of objects in a run's prefix: build and parse; pure strings.
 
-<output>/<run>/run.json  starts.json  owner.json
+<output>/<run>/run.json  starts.json  owner.json  nodes.json
 <output>/<run>/checkpoints/step-00000500/state.pt
 <output>/<run>/checkpoints/step-00000500/manifest.json
 <output>/<run>/split.csv.gz  metrics.jsonl  results.json
@@ -26,6 +26,7 @@ OWNER: Final = "owner.json"
 SPLIT: Final = "split.csv.gz"
 METRICS: Final = "metrics.jsonl"
 RESULTS: Final = "results.json"
+NODES: Final = "nodes.json"
 CHECKPOINTS: Final = "checkpoints/"
 MODEL: Final = "model/model.safetensors"
 CALIBRATION: Final = "model/calibration.json"
@@ -44,6 +45,9 @@ TENSORBOARD: Final = "tensorboard/"
 
 POD_ADDRESS: Final = "POD_IP"
 """Variable with a pod's address, under which workers meet where the pod's name does not resolve."""
+
+POD_NODE: Final = "NODE_NAME"
+"""Variable with the name of the node that a pod runs on, by which a run knows nodes again."""
 
 JOB: Final = "TRAINER_JOB"
 """Environment variable with a unique ID of the job; the launcher generates it at submission."""
@@ -67,7 +71,7 @@ _OURS = re.compile(
     "|".join(
         [
             _CHECKPOINT.pattern,
-            *map(re.escape, (RUN, STARTS, OWNER, SPLIT, METRICS, RESULTS, MODEL, CALIBRATION, CARD)),
+            *map(re.escape, (RUN, STARTS, OWNER, NODES, SPLIT, METRICS, RESULTS, MODEL, CALIBRATION, CARD)),
             *map(re.escape, (EVALUATION, EVALUATION_TABLE, REPORT, REPORT_CURVES, REPORT_GALLERY, TRACE)),
             r"predictions/(?:val|test)\.csv",
             rf"tensorboard/events\.out\.tfevents\.(?:{_NUMBER % (10, 10)})\.(?:{_NUMBER % (6, 6)})",

@@ -13,13 +13,24 @@ from launcher.cluster.dra import read_devices, served_devices
 from launcher.cluster.errors import ForbiddenError
 from launcher.cluster.operator import KUEUE, controller_of
 from launcher.cluster.resources import DEPLOYMENTS, NODES, PODS, QUOTAS, WEBHOOKS, Object
-from launcher.doctor import fit, from_here, operator, permissions, probe_pod, queue, quota, references, trainer_parts
+from launcher.doctor import (
+    fit,
+    from_here,
+    operator,
+    permissions,
+    preflight_pod,
+    queue,
+    quota,
+    references,
+    trainer_parts,
+)
 from launcher.doctor.device_plugin import device_plugin
 from launcher.doctor.runner import Check, Row, run
 from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
 from trainer.errors import RemoteError, on_one_line
-from trainer.runs.probe import Outcome, skew
+from trainer.runs.checks import Outcome
+from trainer.runs.preflight import skew
 
 SCHEMA: Final = 1
 """Version of the JSON; it changes when a key changes its meaning or goes."""
@@ -44,8 +55,8 @@ def doctor(spec: JobSpec, cluster: Cluster | None, *, in_cluster: bool = False) 
         return rows
     failed = next((row.check for row in rows if row.check in {API, NAMESPACE} and row.status == "FAIL"), None)
     if failed:
-        return [*rows, Row(probe_pod.POD, "skipped", f"needs `{failed}`", "", "pod")]
-    return [*rows, *probe_pod.run_probe_pod(spec, cluster)]
+        return [*rows, Row(preflight_pod.POD, "skipped", f"needs `{failed}`", "", "pod")]
+    return [*rows, *preflight_pod.run_preflight_pod(spec, cluster)]
 
 
 def check_passed(rows: Sequence[Row]) -> None:
@@ -95,7 +106,7 @@ def _cluster_checks(spec: JobSpec, cluster: Cluster, *, in_cluster: bool) -> lis
         Check(
             "pod admission",
             "cluster",
-            lambda: operator.pod_dry_run(cluster, probe_pod.job_pod(spec)),
+            lambda: operator.pod_dry_run(cluster, preflight_pod.job_pod(spec)),
             (NAMESPACE, "service account"),
         ),
         Check("job dry run", "cluster", lambda: operator.job_dry_run(cluster, render(spec)), (NAMESPACE, job_api)),
@@ -155,7 +166,7 @@ def _queue_checks(spec: JobSpec, cluster: Cluster, deployments: Callable[[], lis
 
 
 def _room_checks(spec: JobSpec, cluster: Cluster) -> list[Check]:
-    pod_set = fit.PodSet(pod_spec=probe_pod.job_pod(spec)["spec"], pods=spec.nodes, fewest=spec.fewest_nodes)
+    pod_set = fit.PodSet(pod_spec=preflight_pod.job_pod(spec)["spec"], pods=spec.nodes, fewest=spec.fewest_nodes)
     wanted = requests(pod_set.pod_spec)
     resource = accelerator(wanted)
     nodes = _once(lambda: cluster.list(NODES))

@@ -11,7 +11,7 @@ from launcher.cluster.resources import DEVICE_CLASSES, RESOURCE_CLAIMS, RESOURCE
 from launcher.doctor.runner import fail, ok, skipped, warn
 from launcher.spec.extended_resource import VENDORS, vendor_of
 from trainer.errors import on_one_line
-from trainer.runs.probe import Outcome
+from trainer.runs.checks import Outcome
 
 _SHARED: Final = ".shared"
 """End of the name of a shared resource, where the device plugin renames it. Source: k8s-device-plugin, `renameByDefault`."""

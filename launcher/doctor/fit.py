@@ -22,7 +22,7 @@ from launcher.cluster.capacity import (
 from launcher.cluster.resources import Object
 from launcher.doctor.runner import fail, ok, skipped, warn
 from trainer.errors import on_one_line
-from trainer.runs.probe import Outcome
+from trainer.runs.checks import Outcome
 
 PAGES: Final = "hugepages-2Mi"
 

@@ -10,7 +10,9 @@ from launcher.spec.job import JobSpec
 from launcher.spec.trust import allowed
 from trainer.config import TrainConfig
 from trainer.location import Location, S3Server
-from trainer.runs.probe import IMAGENET, Outcome, Step, steps
+from trainer.runs.checks import Outcome, Step
+from trainer.runs.node_checks import DISK, SHARED_MEMORY
+from trainer.runs.preflight import IMAGENET, steps
 
 INSIDE: Final = re.compile(r"[^.]+|.+\.svc|.+\.cluster\.local")
 """Host names that only the cluster's DNS resolves."""
@@ -24,7 +26,7 @@ def checks(spec: JobSpec) -> list[Check]:
     return [
         _check(step, _reason(step, spec))
         for step in steps(_config(spec), _server(spec))
-        if step.check != "shared memory"
+        if step.check not in {SHARED_MEMORY, DISK}  # of a pod's node
     ]
 
 

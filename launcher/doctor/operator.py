@@ -22,7 +22,7 @@ from launcher.cluster.resources import CLAIMS, NAMESPACES, PODS, SERVICES, VOLUM
 from launcher.doctor.runner import fail, ok, skipped, warn
 from launcher.kinds.accept import RESOURCES, dry_run
 from trainer.errors import on_one_line
-from trainer.runs.probe import Outcome, refused
+from trainer.runs.checks import Outcome, refused
 
 OLDEST: Final = 27
 NEWEST: Final = 36

@@ -18,7 +18,7 @@ from launcher.cluster.resources import (
 )
 from launcher.doctor.runner import fail, ok, warn
 from launcher.spec.job import JobSpec
-from trainer.runs.probe import Outcome
+from trainer.runs.checks import Outcome
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from launcher.doctor.runner import fail, ok, skipped, warn
 from launcher.kinds import kueue
 from launcher.spec.job import JobSpec
 from trainer.errors import on_one_line
-from trainer.runs.probe import Outcome
+from trainer.runs.checks import Outcome
 
 
 def held(cluster: Cluster, spec: JobSpec) -> Outcome:

@@ -8,7 +8,7 @@ from launcher.cluster.resources import CLAIMS, RUNTIMES, Object, Resource
 from launcher.doctor.fit import PodSet
 from launcher.doctor.runner import fail, ok, warn
 from launcher.spec.job import JobSpec
-from trainer.runs.probe import Outcome
+from trainer.runs.checks import Outcome
 
 
 def quota(

@@ -22,7 +22,7 @@ from launcher.spec.s3_volume import KEYS, SCALITY
 from trainer.errors import on_one_line
 from trainer.limits import parsed_json
 from trainer.location import Location
-from trainer.runs.probe import Outcome
+from trainer.runs.checks import Outcome
 
 DRIVER_KEYS: Final = ("key_id", "access_key")
 """Source: Scality's driver, docs/configuration/volume-configuration.md."""

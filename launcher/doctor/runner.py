@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from launcher.cluster.errors import ForbiddenError
 from trainer.errors import KnownError, on_one_line
-from trainer.runs.probe import Look, Outcome, Status, refused
+from trainer.runs.checks import Look, Outcome, Status, refused
 from trainer.storage import CredentialsError, CredentialSourceError, NotPermittedError
 
 Where = Literal["here", "cluster", "pod"]

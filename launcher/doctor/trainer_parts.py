@@ -11,7 +11,7 @@ from launcher.kinds import trainjob
 from launcher.spec.job import JobSpec
 from launcher.spec.train_job import administrators_runtime
 from trainer.errors import on_one_line
-from trainer.runs.probe import Outcome
+from trainer.runs.checks import Outcome
 
 DEPLOYMENT: Final = "jobset-controller-manager"
 """Source: kubernetes-sigs/jobset v0.11, config/components/manager."""

@@ -30,6 +30,7 @@ from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAga
 from trainer.layout import JOB, LOCAL_RUN
 from trainer.location import Location
 from trainer.runtime import parent_watch
+from trainer.runtime.cores import threads_per_worker
 
 TRY_AGAIN: Final = frozenset({TryAgainError.exit_code, 128 + signal.SIGTERM})
 """Exit codes of pods that a later start can resume."""
@@ -220,7 +221,8 @@ def _start(
         # A session of its own: Ctrl-C only reaches the launcher, which stops the pods.
         subprocess.Popen(
             command,
-            env=inherited
+            env={THREADS: str(_threads(job))}
+            | inherited
             | injected
             | interpreter.environment()
             | {LOCAL_ADDRESS: LOOPBACK, LOCAL_RUN: mark, JOB: mark, parent_watch.LIFELINE: str(life)},
@@ -230,6 +232,13 @@ def _start(
         ),
         _pod_spec(job, role)["terminationGracePeriodSeconds"],
     )
+
+
+def _threads(job: Object) -> int:
+    """Threads of each worker: all pods share the processors of this machine."""
+    per_node = str(job["spec"].get("nprocPerNode", "1"))
+    pods = len(list(_replicas(job)))
+    return threads_per_worker(pods * (int(per_node) if per_node.isdigit() else 1))
 
 
 def _is_torchruns(name: str) -> bool:

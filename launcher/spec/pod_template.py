@@ -16,7 +16,7 @@ from launcher.spec.job import CACHE_MOUNT, DATA_MOUNT, OUTPUT_MOUNT, JobSpec, la
 from launcher.spec.options import pair
 from launcher.spec.pod_frame import FALLBACK, claim, framed, host_path, mebibytes, security_context, variables
 from trainer.config import to_argv
-from trainer.layout import POD_ADDRESS
+from trainer.layout import POD_ADDRESS, POD_NODE
 
 PORT_NAME: Final = "pytorchjob-port"
 PORT: Final = 23456
@@ -100,7 +100,8 @@ def _environment(spec: JobSpec) -> Iterator[Object]:
     values |= _rendezvous(spec)
     values[THREADS] = str(max(1, spec.hardware.cpu_milli // 1000))
     yield from ({"name": name, "value": value} for name, value in values.items())
-    yield {"name": POD_ADDRESS, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    for name, path in ((POD_ADDRESS, "status.podIP"), (POD_NODE, "spec.nodeName")):
+        yield {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
     yield from s3_volume.environment(spec)
 
 

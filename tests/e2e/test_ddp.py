@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,8 +89,11 @@ def test_run_in_a_bucket_is_resumed_as_in_a_directory(tmp_path, phantoms, unbrok
         places = ["--data", phantoms, "--output", "s3://cxr/runs", "--cache-dir", tmp_path / "cache", "--name", "r"]
         return torchrun(2, "-m", "trainer", "train", *places, *RECIPE, *flags)
 
-    train("--max-steps", 4)
-    assert "continuing from step 4" in train().stderr
+    begun = train("--max-steps", 4).stderr
+    assert re.search(r"preflight of node .*disk, .*clock, .*workers, .*all-reduce", begun.replace("\n", ", "))
+    resumed = train().stderr
+    assert "continuing from step 4" in resumed
+    assert "preflight" not in resumed
     bucket, directory = open_storage("s3://cxr/runs/r"), LocalStorage(str(unbroken / "r"))
     there, here = state_in(bucket), weights(unbroken / "r")
     for name, tensor in here.model.items():
@@ -99,6 +103,17 @@ def test_run_in_a_bucket_is_resumed_as_in_a_directory(tmp_path, phantoms, unbrok
     assert there == here
     for key in bucket.keys(""):
         assert b"secret-of-the-test" not in bucket.read(key), key
+
+
+def test_preflight_of_two_workers_compares_them(tmp_path, phantoms, torchrun):
+    """A table of rank 0, without a run."""
+    places = ["--data", phantoms, "--output", tmp_path / "runs", "--cache-dir", tmp_path / "cache", "--name", "r"]
+    done = torchrun(2, "-m", "trainer", "preflight", *places, *RECIPE, "--json")
+    rows = {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert [*rows][-3:] == ["device", "workers", "all-reduce"]
+    assert {row["status"] for row in rows.values()} <= {"OK", "WARN"}
+    assert re.match(r"26\.6 MiB in \d+\.\d ms \(\d+\.\d\d GB/s\), one value in ", rows["all-reduce"]["found"])
+    assert not (tmp_path / "runs/r").exists()
 
 
 @pytest.mark.parametrize("workers", [2, 4])

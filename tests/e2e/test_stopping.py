@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -69,9 +68,9 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def group(phantoms, cache, warm):
-    """Starts a pod's first process; one whose workers are `cold` starts them from nothing."""
+    """Starts a pod's first process; with `forks` it forks its workers itself, as in a pod."""
 
-    def start(output, *flags, workers=2, epochs=14, cold=False, entrypoint=ENTRYPOINT, program=PROGRAM, **environment):
+    def start(output, *flags, workers=2, epochs=14, forks=False, entrypoint=ENTRYPOINT, program=PROGRAM, **environment):
         places = ["--data", phantoms, "--output", output, "--name", "r", "--cache-dir", cache]
         train = [*program, "train", *places, *RECIPE, "--epochs", epochs, *flags]
         command = [warm, *entrypoint, "--max-restarts=3", f"--nproc-per-node={workers}", *train]
@@ -81,7 +80,7 @@ def group(phantoms, cache, warm):
             env={"PET_RDZV_ENDPOINT": f"127.0.0.1:{free_port()}", "PET_RDZV_BACKEND": "c10d"}
             | os.environ
             | {"OMP_NUM_THREADS": "1"}  # sums over two threads are other sums
-            | {"PYTHON_EXEC": sys.executable if cold else warm}
+            | ({} if forks else {"PYTHON_EXEC": warm})
             | environment,
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -160,7 +159,7 @@ def hung(group, tmp_path_factory):
 
 def test_stopped_workers_commit_their_step_and_resume_exactly(group, tmp_path, unbroken):
     """Preemption in the middle of an epoch costs nothing but the start."""
-    process = group(tmp_path)
+    process = group(tmp_path, forks=True)
     once_trained(tmp_path, process, 2)
     process.terminate()
     said = done(process, 143)
@@ -171,9 +170,18 @@ def test_stopped_workers_commit_their_step_and_resume_exactly(group, tmp_path, u
     assert_same(unbroken, state_in(tmp_path))
 
 
+def test_killed_worker_is_forked_again_and_the_run_continues(group, tmp_path, unbroken):
+    """The server has imported all, and lives on."""
+    process = group(tmp_path, forks=True)
+    once_trained(tmp_path, process)
+    os.kill(workers_of(tmp_path)[1], signal.SIGKILL)
+    assert "continuing from step" in done(process)
+    assert_same(unbroken, state_in(tmp_path))
+
+
 def test_second_signal_ends_all_workers_at_once(group, tmp_path):
     """Whoever asks twice does not want to wait for a checkpoint; what is committed stays."""
-    process = group(tmp_path, cold=True)
+    process = group(tmp_path, forks=True)
     once_trained(tmp_path, process)
     os.kill(workers_of(tmp_path)[1], signal.SIGSTOP)  # so that stopping in order would take half a minute
     process.terminate()

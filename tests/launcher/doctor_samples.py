@@ -2,7 +2,7 @@
 
 from submitted import spec
 
-from launcher.doctor import fit, probe_pod
+from launcher.doctor import fit, preflight_pod
 
 SPACE = "/api/v1/namespaces/team-a"
 
@@ -35,7 +35,7 @@ def gaudi_node(name, count="8", pages="64Gi", **rest):
 
 
 def pod_set(job):
-    return fit.PodSet(pod_spec=probe_pod.job_pod(job)["spec"], pods=job.nodes, fewest=job.fewest_nodes)
+    return fit.PodSet(pod_spec=preflight_pod.job_pod(job)["spec"], pods=job.nodes, fewest=job.fewest_nodes)
 
 
 def gaudi(workers, **changes):

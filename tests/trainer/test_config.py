@@ -50,6 +50,7 @@ FLAGS = [
     "activation_memory",
     "parity_check",
     "cache_dir",
+    "preflight",
     "resume",
     "seed",
     "max_steps",

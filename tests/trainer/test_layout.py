@@ -36,6 +36,7 @@ def test_names_that_kubernetes_refuses_are_refused(name):
 OURS = [
     "run.json",
     "starts.json",
+    "nodes.json",
     "owner.json",
     "split.csv.gz",
     "metrics.jsonl",
@@ -51,6 +52,7 @@ OURS = [
     "report/index.html",
     "report/curves.png",
     "report/gallery.json",
+    "profile/trace.json.gz",
     "tensorboard/events.out.tfevents.1790000000.000000",
     "logs/rank-00000.log",
     "logs/rank-123456.log",

@@ -30,6 +30,8 @@ class Device(Protocol):
     """Backend of torch.distributed for gradients."""
     memory_format: torch.memory_format
     """Memory format with the fastest convolutions."""
+    is_accelerator: bool
+    """Whether a driver opens a card, which can hang or crash the process, and collectives between cards use shared memory."""
     mode_fact: str
     """Name of the mode in run.json."""
     uploads_ahead: bool
@@ -153,6 +155,14 @@ class Device(Protocol):
 
     def hardware(self) -> str:
         """Name of the hardware; call after `open`."""
+        ...
+
+    def software(self) -> str:
+        """Versions of torch, of the vendor's software and of the driver as far as they are reported. Does not acquire a device."""
+        ...
+
+    def host_shortage(self) -> str | None:
+        """What the host lacks of what the device needs beside memory; None without a shortage. Does not acquire a device."""
         ...
 
 

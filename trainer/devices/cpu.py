@@ -1,7 +1,8 @@
 """The CPU, for laptops and tests."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,13 +13,17 @@ from torch.nn.utils import clip_grad_norm_
 from trainer.config import Compile, Mode
 from trainer.devices import Arithmetic, cannot_compile_error, check_no_gaudi_mode, inductor, rank_local_buffers
 from trainer.errors import InputError, on_one_line
+from trainer.runtime.cores import threads_per_worker
 
 name = "cpu"
 backend = "gloo"
+is_accelerator = False
 memory_format = torch.channels_last
 unrecorded_memory_format = torch.contiguous_format
 mode_fact = "mode"
 uploads_ahead = False
+
+THREADS: Final = "OMP_NUM_THREADS"
 
 CPUINFO: Final = Path("/proc/cpuinfo")
 
@@ -99,7 +104,16 @@ def _processor() -> tuple[str, frozenset[str]]:
 
 
 def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG001 - name and parameters of the protocol
-    """The CPU. OMP_NUM_THREADS limits its threads; `trainer.runtime.entrypoint` sets it to this worker's share."""
+    """The CPU; sets this process's threads, unless OMP_NUM_THREADS does: at most this worker's share of the processors.
+
+    `trainer.runtime.entrypoint` sets that variable for its workers. Without either, torch takes all cores of the node, also where a
+    container's limit allows fewer. Operations run one after the other here, so threads between operations would have no work.
+    """
+    if THREADS not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), threads_per_worker(local_size)))
+    if torch.get_num_interop_threads() > 1:
+        with suppress(RuntimeError):  # too late: another library has used them
+            torch.set_num_interop_threads(1)
     return torch.device("cpu")
 
 
@@ -185,3 +199,12 @@ def hardware() -> str:
     """Number of CPU threads of this process."""
     threads = torch.get_num_threads()
     return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def software() -> str:
+    """Version of torch."""
+    return f"torch {torch.__version__}"
+
+
+def host_shortage() -> None:
+    """None: nothing is needed."""

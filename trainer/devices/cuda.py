@@ -1,5 +1,6 @@
 """NVIDIA GPUs. Source: reference behaviour of torch 2.6-2.15."""
 
+import ctypes
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ from trainer.errors import InputError
 
 name = "cuda"
 backend = "nccl"
+is_accelerator = True
 memory_format = unrecorded_memory_format = torch.channels_last
 mode_fact = "mode"
 uploads_ahead = True
@@ -52,8 +54,34 @@ def missing() -> str | None:
     if reason is not None:
         return reason
     if not torch.cuda.is_available():
-        return "no GPU or no driver is visible"
+        return _old_driver() or "no GPU or no driver is visible"
     return None
+
+
+def _old_driver() -> str | None:
+    """Why the driver does not fit this torch; None where it does, or there is none.
+
+    Source: CUDA's compatibility guide: a driver runs all minor releases of its major release of CUDA, and earlier ones.
+    """
+    supports, needs = _driver_cuda(), str(torch.version.cuda)
+    if supports is None or supports[0] >= int(needs.partition(".")[0]):
+        return None
+    return (
+        f"the node's driver supports CUDA up to {supports[0]}.{supports[1]}, and this torch is built for CUDA {needs}"
+    )
+
+
+def _driver_cuda() -> tuple[int, int] | None:
+    """The newest CUDA that the driver supports: major, minor; None without a driver.
+
+    Source: cuDriverGetVersion of CUDA's driver API, which needs no initialisation; 13020 is 13.2. Torch has no call for it.
+    """
+    version = ctypes.c_int()
+    try:
+        failed = ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return None
+    return None if failed or not version.value else (version.value // 1000, version.value % 1000 // 10)
 
 
 def check(local_rank: int) -> None:
@@ -285,3 +313,15 @@ def utilisation() -> float | None:
 
 def hardware() -> str:
     return torch.cuda.get_device_name()
+
+
+def software() -> str:
+    """Versions of torch, its CUDA, and the newest CUDA of the driver."""
+    driver = _driver_cuda()
+    supports = f"a driver for CUDA {driver[0]}.{driver[1]}" if driver else "an unknown driver"
+    return f"torch {torch.__version__}, CUDA {torch.version.cuda}, {supports}"
+
+
+def host_shortage() -> str | None:
+    """None: nothing that this module knows of."""
+    return None

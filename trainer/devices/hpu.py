@@ -7,11 +7,13 @@ PT_HPU_LAZY_MODE once, when it is loaded, so this module never sets it.
 """
 
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -25,6 +27,7 @@ from trainer.errors import InputError, on_one_line
 
 name = "hpu"
 backend = "hccl"
+is_accelerator = True
 memory_format = unrecorded_memory_format = torch.contiguous_format
 mode_fact = "gaudi_mode"
 uploads_ahead = False
@@ -36,6 +39,8 @@ _BACKEND: Final = "hpu_backend"
 """Backend of torch.compile, registered by the bridge; `inductor` does not support Gaudi."""
 
 _LAZY: Final = "PT_HPU_LAZY_MODE"
+
+_MEMINFO: Final = Path("/proc/meminfo")
 
 
 def unsupported() -> str | None:
@@ -250,3 +255,28 @@ def utilisation() -> float | None:
 
 def hardware() -> str:
     return str(torch.hpu.get_device_name())  # type: ignore[attr-defined]  # the bridge registers it
+
+
+def software() -> str:
+    """Versions of torch and of the bridge. The contract has no call for the driver's."""
+    try:
+        bridge = importlib.metadata.version("habana-torch-plugin")
+    except importlib.metadata.PackageNotFoundError:
+        bridge = "of unknown version"
+    return f"torch {torch.__version__}, habana-torch-plugin {bridge}, driver unknown"
+
+
+def host_shortage() -> str | None:
+    """Missing huge pages: without free ones a card may not open, or copies from the host fail. Source: the vendor's examples of pods."""
+    pages = _free_huge_pages()
+    return "no huge pages of 2 MiB are free on the node" if pages == 0 else None
+
+
+def _free_huge_pages() -> int | None:
+    """Free huge pages of the default size; None where the system does not report them. Source: proc_meminfo(5)."""
+    with suppress(OSError, ValueError):
+        for line in _MEMINFO.read_text(encoding="ascii").splitlines():
+            key, _, value = line.partition(":")
+            if key == "HugePages_Free":
+                return int(value)
+    return None

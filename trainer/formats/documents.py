@@ -120,6 +120,8 @@ class Record(TypedDict, total=False):
     device: str
     memory_format: str
     """Of weights and images in memory; missing in records of earlier versions."""
+    threads_per_worker: Count
+    """Threads of each worker's own operations; missing in records of earlier versions."""
     layout: str
     prepared_from: str
     """Layout of the source of a prepared set; missing for any other data set."""

@@ -39,6 +39,7 @@ FREE_TO_CHANGE: Final = frozenset(
             "activation_memory",
             "profile",
             "parity_check",
+            "preflight",
         ),
         *("checkpoint_every_steps", "checkpoint_every_minutes", "keep_last", "hang_after", "gallery", "report", "card"),
         # the same numbers except for rounding

@@ -20,6 +20,14 @@ def usable_cores(root: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
     return max(1, min([len(os.sched_getaffinity(0)), *map(math.ceil, quotas)]))
 
 
+def threads_per_worker(workers: int) -> int:
+    """Threads of each of this many workers of this machine, so that they share its processors; at least 1.
+
+    More threads than processors wait for each other at the end of every operation.
+    """
+    return max(1, usable_cores() // max(1, workers))
+
+
 def _folders(root: Path, membership: Path) -> list[Path]:
     """Folders whose limits apply: of this process's cgroup and all above it, as far as the container sees them."""
     folders = [root, root / "cpu", root / "cpu,cpuacct"]

@@ -22,8 +22,10 @@ import tempfile
 import threading
 import time
 import uuid
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -31,8 +33,10 @@ from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAga
 from trainer.layout import JOB, LOCAL_RUN, POD_ADDRESS
 from trainer.loading import uncollected
 from trainer.runtime import failure_cause, parent_watch
+from trainer.runtime.cores import threads_per_worker
 from trainer.runtime.failure_cause import FailureCause
 from trainer.runtime.failure_report import REPORT_FILE, FailureReport, cause_files, earlier_report, reserve_report
+from trainer.runtime.fork_server import command, fork_server
 from trainer.screen import screen
 
 if TYPE_CHECKING:
@@ -73,6 +77,17 @@ LONG_S: Final = 600.0
 """A torchrun that ran this long made progress, so the start count is reset."""
 
 
+PRELOADED: Final = ("trainer.commands.train",)
+"""What the fork server imports beside torchrun: all that a worker loads up to its first step, which a test compares."""
+
+_PROGRAM: Final = {("-m", "trainer"), ("--module", "trainer")}
+_OWN_STORE: Final = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+"""Workers that are started again then never read the addresses of those that are gone (docs/decisions/0006)."""
+
+_AUTOLOAD: Final = "TORCH_DEVICE_BACKEND_AUTOLOAD"
+"""Source: torch's documentation, since 2.5."""
+
+
 _late_signals: Final[list[int]] = []
 """Signals that arrived after torchrun had ended."""
 
@@ -110,25 +125,27 @@ def main(argv: list[str], message: Path = TERMINATION_MESSAGE) -> int:
 
 def _run(argv: list[str], message: Path | None) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault(_OWN_STORE, "1")
     os.environ.setdefault(JOB, uuid.uuid4().hex)
     os.environ[parent_watch.PARENT] = str(os.getpid())
+    forks = _prepare_to_fork(argv)
     # torch takes seconds to load; nothing but this function needs it
-    with uncollected():
+    with uncollected(), _no_backends() if forks else nullcontext():
         from torch.distributed import DistError  # noqa: PLC0415
         from torch.distributed.elastic.multiprocessing.api import SignalException  # noqa: PLC0415
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: PLC0415
         from torch.distributed.elastic.rendezvous.api import RendezvousError  # noqa: PLC0415
         from torch.distributed.run import parse_args, run  # noqa: PLC0415
 
-    # torchrun reports at length what we report in a line, and torch's C++ with its whole stack.
-    logging.disable(logging.ERROR)
     arguments = parse_args(argv)
     arguments.local_addr = arguments.local_addr or _own_address(arguments.nnodes)
     arguments.rdzv_conf = with_store_host(arguments.rdzv_conf, os.environ)
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(arguments.nproc_per_node)))
     oom_kills = failure_cause.oom_kills()
     exit_codes: dict[int, int] = {}
-    with _folder() as folder, _collected_in_this_thread():
+    with _folder() as folder, _workers(arguments, folder) if forks else nullcontext(), _collected_in_this_thread():
+        # torchrun reports at length what we report in a line, and torch's C++ with its whole stack.
+        logging.disable(logging.ERROR)
         with _watched(folder / "report", message):
             try:
                 try:
@@ -151,6 +168,50 @@ def _run(argv: list[str], message: Path | None) -> int:
                 return 0
         failure_cause.write_message(message, _cause(report, exit_codes, oom_kills))
         return _failed(report)
+
+
+def _prepare_to_fork(argv: list[str]) -> bool:
+    """Whether the workers will be forks of this process, which then must load torch as they would.
+
+    Only those of `-m trainer`, whose modules are known, and on Linux: elsewhere a fork of a process with torch is not safe.
+    """
+    if not sys.platform.startswith("linux") or "PYTHON_EXEC" in os.environ:
+        return False
+    at = next((at for at, words in enumerate(pairwise(argv)) if words in _PROGRAM), None)
+    if at is None:
+        return False
+    parser = ArgumentParser(add_help=False)
+    parser.add_argument("--nproc-per-node", "--nproc_per_node", default=os.environ.get("PET_NPROC_PER_NODE", "1"))
+    workers = parser.parse_known_args(argv[:at])[0].nproc_per_node
+    if workers.isdigit():  # OpenMP reads it when torch is loaded
+        os.environ.setdefault("OMP_NUM_THREADS", str(_threads(workers)))
+    return bool(workers.isdigit())
+
+
+@contextmanager
+def _no_backends() -> Iterator[None]:
+    """For the block, torch loads no backends of other packages: Gaudi's must be loaded in each worker, as it reads LOCAL_RANK."""
+    before = os.environ.get(_AUTOLOAD)
+    os.environ[_AUTOLOAD] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(_AUTOLOAD)
+        if before is not None:
+            os.environ[_AUTOLOAD] = before
+
+
+@contextmanager
+def _workers(arguments: Namespace, folder: Path) -> Iterator[None]:
+    """For the block, the fork server; torchrun's arguments are changed so that it takes its workers from there."""
+    if arguments.no_python or arguments.run_path or getattr(arguments, "numa_binding", None):
+        yield
+        return
+    program = ["-u", "-m", arguments.training_script, *arguments.training_script_args]
+    arguments.module, arguments.no_python = False, True
+    arguments.training_script, *arguments.training_script_args = command(folder, program)
+    with fork_server(folder, PRELOADED):
+        yield
 
 
 @contextmanager
@@ -290,10 +351,10 @@ def _kill_children_and_exit(code: int, why: str) -> NoReturn:
 def _exit_now(code: int) -> NoReturn:
     """Exit without waiting for anything; the folder of the report is removed too."""
     with suppress(OSError, KeyError):
-        report = Path(os.environ[REPORT_FILE])
-        for path in (report, *cause_files()):
+        folder = Path(os.environ[REPORT_FILE]).parent
+        for path in folder.iterdir():
             path.unlink(missing_ok=True)
-        report.parent.rmdir()
+        folder.rmdir()
     os._exit(code)
 
 
@@ -371,8 +432,8 @@ def _failed(report: FailureReport) -> int:
 
 
 def _threads(workers: str) -> int:
-    """This node's cores shared among its workers; torchrun would give each one thread, and a warning."""
-    return max(1, len(os.sched_getaffinity(0)) // max(1, int(workers))) if workers.isdigit() else 1
+    """This node's processors shared among its workers; torchrun would give each one thread, and a warning."""
+    return threads_per_worker(int(workers)) if workers.isdigit() else 1
 
 
 def _named(code: int) -> str:

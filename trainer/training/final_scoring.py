@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from safetensors.torch import save as to_safetensors
 
@@ -27,9 +27,11 @@ from trainer.runs.manifest import Manifest, best, committed
 from trainer.runtime.preemption import stopped
 from trainer.storage import AbsentError
 from trainer.training import snapshot
-from trainer.training.final_report import PredictedSplit, fit_calibration, write_report_files
 from trainer.training.setup import Run, predicting
 from trainer.training.state import Training
+
+if TYPE_CHECKING:
+    from trainer.training.final_report import PredictedSplit
 
 FINAL_S: Final = 600.0
 """How long the end of a run waits for a bucket that does not accept the last checkpoint."""
@@ -59,6 +61,8 @@ def finish(run: Run, training: Training, entries: Sequence[Entry]) -> Results:
     predicted = {split: _predicted(run, training, split) for split in ("val", "test") if len(run.rows[split])}
     calibrator = None
     if run.is_rank0:
+        from trainer.training.final_report import fit_calibration  # noqa: PLC0415 - as in _predicted
+
         calibrator = fit_calibration(run, predicted.get("val"))
         for split, one in predicted.items():
             shown = None if calibrator is None else calibrated(calibrator, one.log_odds_NK, run.table.findings)
@@ -95,7 +99,10 @@ def _exists(run: Run, key: str) -> bool:
     return True
 
 
-def _predicted(run: Run, training: Training, split: str) -> PredictedSplit:
+def _predicted(run: Run, training: Training, split: str) -> "PredictedSplit":
+    # Reports and statistics take a quarter of a second to load: not before the first step.
+    from trainer.training.final_report import PredictedSplit  # noqa: PLC0415
+
     rows = run.rows[split]
     with predicting(run, len(rows), training.step, f"{SCORING} {split}") as after_batch:
         logits_NK = run.evaluator.predict(training.eval_network, rows, after_batch)
@@ -108,11 +115,11 @@ def _predicted(run: Run, training: Training, split: str) -> PredictedSplit:
     )
 
 
-def _scores(run: Run, one: PredictedSplit) -> Scores:
+def _scores(run: Run, one: "PredictedSplit") -> Scores:
     return score(one.log_odds_NK, one.labels_NK, one.patients_N, run.table.findings, classes=run.config.classes)
 
 
-def _classes(run: Run, one: PredictedSplit) -> dict[str, Any]:
+def _classes(run: Run, one: "PredictedSplit") -> dict[str, Any]:
     """Scores by class, for single-label models."""
     if run.positive_class is None:
         return {}
@@ -156,7 +163,7 @@ def _mean(values: list[float]) -> float | None:
 def _write_report_files(
     run: Run,
     training: Training,
-    predicted: Mapping[str, PredictedSplit],
+    predicted: Mapping[str, "PredictedSplit"],
     document: Mapping[str, Any],
     entries: Sequence[Entry],
     *,
@@ -166,6 +173,8 @@ def _write_report_files(
 
     Raises: StopError on all ranks when a worker received SIGTERM.
     """
+    from trainer.training.final_report import write_report_files  # noqa: PLC0415 - as in _predicted
+
     steps = write_report_files(run, training.eval_network, predicted, document, entries, calibrator=calibrator)
     while run.group.on_rank0(lambda: next(steps, False)):
         if run.coordination.sync().stop:

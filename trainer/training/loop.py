@@ -74,11 +74,12 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         training.loss_sum.zero_()
     run.watchdog.heartbeat("preparing an epoch", timeout_scale=COMPILING)  # the first epoch synchronises all devices
     run.device.reset_peak_memory()
-    prepare_epoch(run, training, epoch)
+    compiles = prepare_epoch(run, training, epoch)
     inputs = EpochInputs(batches, epoch, training.feed.draws, run.on)
     if run.label_weights is not None:
         run.label_weights.of_steps(epoch)  # copied now, not in a step
-    meter, finite = Meter(training.feed.loader, run.global_batch), _NonFiniteGuard(run.on, training.step)
+    meter = Meter(training.feed.loader, run.global_batch, compiles=compiles)
+    finite = _NonFiniteGuard(run.on, training.step)
     words, flags, warm = "", ControlFlags(), run.device.counters()
     for number, batch in enumerate(training.feed.loader.batches(batches), start=1):
         run.watchdog.heartbeat(
@@ -325,7 +326,7 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
     with translated_torch_errors(partial(out_of_memory, config, world)), opened(config, world, reporter, log) as run:
         if run.is_rank0:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps per epoch, global batch {run.global_batch}"
-            reporter.line(f"training on {world.size} x {run.executed_on}: {images}")
+            reporter.line(f"training on {world.size} x {run.executed_on} ({run.device.hardware()}): {images}")
             reason = why_not_compiled(run)
             if reason is not None:
                 reporter.line(f"training goes on without torch.compile: {reason}")

@@ -45,9 +45,11 @@ from trainer.runtime.progress import BYTES, USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
 from trainer.storage.cache_folder import cache_folder
+from trainer.training import preflight
 from trainer.training.claim import Prefix, claim_run
 from trainer.training.label_weights import LabelWeights, label_weights
 from trainer.training.memory_format import FORMATS, format_to_use
+from trainer.training.preflight import Preflight
 from trainer.training.run_data import Images, Labels, cache_of, prepare_images, read_run_labels
 
 T = TypeVar("T")
@@ -143,6 +145,7 @@ class _Workers:
     watchdog: Watchdog
     batch: int
     """Images per step of this worker."""
+    preflight: Preflight
 
 
 @contextmanager
@@ -161,6 +164,8 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             precision=workers.precision,
             global_batch=workers.batch * world.size,
         )
+        added_bytes = 0 if labels.source.placement == "records" else len(labels.source.table) * config.pack_side**2
+        preflight.check_disk(workers.preflight, config, workers.group, reporter.line, added_bytes=added_bytes)
         prefix = held.enter_context(
             claim_run(config, workers.group, reporter, log, cache=cache_of(config), identity=labels.identity)
         )
@@ -173,6 +178,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
             "device": workers.device.name,
             workers.device.mode_fact: workers.mode,
             "memory_format": memory_format,
+            "threads_per_worker": torch.get_num_threads(),
             "layout": labels.source.layout,
             "images": len(labels.source.table),
             **labels.facts,
@@ -183,6 +189,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
                 prefix, config, images.identity, facts, labels.source.table, report=reporter.line
             )
         )
+        preflight.note_nodes(workers.preflight, workers.group, prefix.storage)
         yield _assembled(
             config,
             reporter,
@@ -197,9 +204,8 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
 
 def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: RankLog, held: ExitStack) -> _Workers:
     """Open the device and join the other workers, under the watchdog."""
-    device, mode = _once_per_node(world, lambda: _device(config))
-    if mode == "compile":
-        inductor.keep_files_in(cache_folder(cache_of(config), "compiled"), usable_cores() // world.local_size)
+    device, mode = _once_per_node(world, lambda: _device(config, world))
+    checks = preflight.begin(config, world, device)
     on = device.open(world.local_rank, world.local_size)
     precision = _once_per_node(world, lambda: devices.arithmetic(device, config.precision))
     watchdog = Watchdog(
@@ -208,6 +214,7 @@ def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: Ra
     held.enter_context(watchdog.watching())
     watchdog.heartbeat("joining the other workers", timeout_scale=COMPILING, most_s=JOINING_S)
     group = held.enter_context(join(world, device.backend))
+    preflight.check_workers(checks, group, device, on, lambda doing: watchdog.heartbeat(doing, timeout_scale=COMPILING))
     watchdog.pause()
     return _Workers(
         group=group,
@@ -217,6 +224,7 @@ def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: Ra
         precision=precision,
         watchdog=watchdog,
         batch=group.all_or_raise(lambda: config.batch_per_worker(world.size)),
+        preflight=checks,
     )
 
 
@@ -329,10 +337,13 @@ def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
     return leave
 
 
-def _device(config: TrainConfig) -> tuple[Device, Mode]:
-    """The device and its mode."""
+def _device(config: TrainConfig, world: World) -> tuple[Device, Mode]:
+    """The device and its mode, with a place for compiled code."""
     device = devices.find(config.device)
-    return device, device.choose_mode(config.gaudi_mode, config.compile_choice)
+    mode = device.choose_mode(config.gaudi_mode, config.compile_choice)
+    if mode == "compile":
+        inductor.keep_files_in(cache_folder(cache_of(config), "compiled"), usable_cores() // world.local_size)
+    return device, mode
 
 
 def _memory_format(prefix: Prefix, device: Device) -> str:

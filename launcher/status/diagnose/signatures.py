@@ -38,6 +38,13 @@ def _signature(code: str, pattern: str, meaning: str, next_step: str, *, is_a_co
 
 
 SIGNATURES: Final = (
+    # First, as it quotes messages of drivers.
+    _signature(
+        "preflight",
+        r"preflight failed on node `",
+        "a node did not pass the checks before training",
+        "keep jobs off the node that the message names (kubectl cordon NODE), then submit again",
+    ),
     # Source: the vendor's issue trackers (optimum-habana 1611, vllm-fork 344, tgi-gaudi 93) and its bridge's texts.
     _signature(
         "gaudi-no-devices",

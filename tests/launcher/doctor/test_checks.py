@@ -8,7 +8,7 @@ from dra_objects import cards, claim, device_class, put, slice_of
 from submitted import spec
 
 from launcher.cluster.resources import PODS, VOLUMES
-from launcher.doctor import checks, operator, probe_pod, references
+from launcher.doctor import checks, operator, preflight_pod, references
 from launcher.doctor.runner import Row
 from launcher.spec.manifest import render
 from launcher.spec.options import S3Options
@@ -145,16 +145,16 @@ def test_missing_pytorchjob_kind_is_a_failure_and_nothing_is_submitted(cluster, 
 def test_refusal_by_admission_is_not_reported_as_a_missing_right(cluster, ready, message, status):
     """Both are 403; only an event of the job would ever say so."""
     ready.state.fail("POST", f"{SPACE}/pods", 403, message)
-    outcome = operator.pod_dry_run(cluster, probe_pod.job_pod(gaudi(8)))
+    outcome = operator.pod_dry_run(cluster, preflight_pod.job_pod(gaudi(8)))
     assert outcome.status == status
     assert message in outcome.found
 
 
 def test_every_object_that_doctor_creates_has_our_label():
     """Whoever finds one knows whose it is; a job's own selector does not match it."""
-    for each in probe_pod.objects(gaudi(8)):
+    for each in preflight_pod.objects(gaudi(8)):
         assert each["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "chexnet-launcher"
-    assert "training.kubeflow.org/job-name" not in probe_pod.pod(gaudi(8))["metadata"]["labels"]
-    assert VOLUMES.kind in {each["kind"] for each in probe_pod.objects(gaudi(8))}
-    assert probe_pod.objects(gaudi(8))[-1]["kind"] == PODS.kind
+    assert "training.kubeflow.org/job-name" not in preflight_pod.pod(gaudi(8))["metadata"]["labels"]
+    assert VOLUMES.kind in {each["kind"] for each in preflight_pod.objects(gaudi(8))}
+    assert preflight_pod.objects(gaudi(8))[-1]["kind"] == PODS.kind
     assert render(gaudi(8))[-1]["metadata"]["name"] == "t1", "the job itself is as it was"

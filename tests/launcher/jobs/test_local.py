@@ -15,6 +15,7 @@ from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render
 from trainer.errors import InputError, InterruptedByUser, JobFailedError, TryAgainError
 from trainer.layout import LOCAL_RUN
+from trainer.runtime import cores
 
 WRITE_ENVIRONMENT = (
     "import json, os, pathlib, sys;"
@@ -165,6 +166,23 @@ def test_each_pod_is_a_process_with_the_operators_environment(tmp_path, monkeypa
         assert not address.endswith(":23456")
     assert (endpoint == "127.0.0.1:0") == (pods == 1)  # torchrun finds its own port where it meets nobody else
     assert {environment.get("RANK") for _, environment in seen} == ({"0"} if pods == 1 else {None})
+
+
+@pytest.mark.parametrize(("workers_per_node", "given", "threads"), [(1, None, "3"), (2, None, "3"), (1, "5", "5")])
+def test_workers_of_all_pods_share_the_processors_of_this_machine(
+    tmp_path, monkeypatch, workers_per_node, given, threads
+):
+    """Each pod would else take all of them, and the workers would wait for each other; the user's value is kept."""
+    monkeypatch.setattr(cores, "usable_cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    objects = job(workers_per_node=workers_per_node, command=WRITE_ENVIRONMENT)
+    for replica in objects[-1]["spec"]["pytorchReplicaSpecs"].values():
+        replica["template"]["spec"]["containers"][0]["args"] = [str(tmp_path)]
+    run_here(objects, tmp_path / "cache")
+    seen = [json.loads(path.read_text())[1]["OMP_NUM_THREADS"] for path in tmp_path.glob("*.json")]
+    assert set(seen) == {threads}
 
 
 def test_network_interfaces_of_pods_are_not_looked_for_on_this_machine(tmp_path):

@@ -177,11 +177,13 @@ def test_one_node_has_a_rendezvous_that_survives_a_crash():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_pods_know_their_address(name):
-    """A name may not resolve, as in the host's network or with a broken DNS; the entrypoint then takes POD_IP."""
+@pytest.mark.parametrize(("variable", "field"), [("POD_IP", "status.podIP"), ("NODE_NAME", "spec.nodeName")])
+def test_pods_know_their_address_and_node(name, variable, field):
+    """A name may not resolve, as in the host's network or with a broken DNS; the entrypoint then takes POD_IP. By NODE_NAME a run knows
+    the nodes that have passed its preflight."""
     container = container_of(render(ALL[name]))
-    [own] = [entry for entry in container["env"] if entry["name"] == "POD_IP"]
-    assert own["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    [own] = [entry for entry in container["env"] if entry["name"] == variable]
+    assert own["valueFrom"] == {"fieldRef": {"fieldPath": field}}
 
 
 def test_threads_are_the_workers_cpus_unless_the_user_sets_them():

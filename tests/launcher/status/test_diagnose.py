@@ -269,6 +269,10 @@ LINES = [
     ("RuntimeError: The NVIDIA driver version is insufficient for CUDA runtime version", "gpu-driver"),
     ("error: cannot continue training: the deadline is over at step 7, 8h after the run's first start", "deadline"),
     ("exec /usr/bin/python: exec format error", "exec-format"),
+    (
+        "error: preflight failed on node `gpu-7`: device: the trial of hpu failed with exit code 1: synStatus=26 Device acquire failed.",
+        "preflight",
+    ),
 ]
 """A line of each kind. Source: the vendors' issue trackers and torch's own texts."""
 

@@ -22,7 +22,7 @@ from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError
 from trainer.location import Location
 from trainer.prepare_config import PrepareConfig
-from trainer.runs import probe
+from trainer.runs import preflight
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.watchdog import Watchdog
@@ -241,11 +241,11 @@ def config(data, *flags):
 @pytest.mark.usefixtures("bucket")
 def test_check_before_a_run_names_what_a_prepared_set_lacks():
     good = config(URL, "--pack-side", "36", "--crop-px", "32")
-    assert "layout prepared" in probe.labels(good, Location(URL)).found
-    found = probe.images(good, Location(URL))
+    assert "layout prepared" in preflight.labels(good, Location(URL)).found
+    found = preflight.images(good, Location(URL))
     assert (found.status, found.found.startswith("prepared set of 60 records, ")) == ("OK", True)
     with pytest.raises(InputError, match=f"`{URL}`: it was prepared with --pack-side 36 \\(requested 256\\)"):
-        probe.images(config(URL), Location(URL))
+        preflight.images(config(URL), Location(URL))
     boto3.client("s3").delete_object(Bucket="cxr", Key=f"packed/{SHARD}")
-    found = probe.images(good, Location(URL))
+    found = preflight.images(good, Location(URL))
     assert (found.status, f"{SHARD}: missing" in found.found) == ("FAIL", True)

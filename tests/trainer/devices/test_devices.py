@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer import devices
 from trainer.devices import cpu, cuda, hpu, inductor
 from trainer.errors import InputError
+from trainer.runtime import cores
 
 ROOT = Path(__file__).parents[3]
 MODULES = [cpu, cuda, hpu]
@@ -638,6 +639,37 @@ def test_precision_of_auto_is_one_that_the_gpu_computes_in(monkeypatch, major, p
     assert (cpu.native_precision(), hpu.native_precision()) == ("fp32", "bf16")
 
 
+@pytest.mark.parametrize(
+    ("given", "of_torch", "workers", "expected"),
+    [(None, 8, 1, 6), (None, 8, 2, 3), (None, 1, 2, 1), ("8", 8, 2, None)],
+)
+def test_threads_are_a_workers_share_of_the_processors(monkeypatch, given, of_torch, workers, expected):
+    """Of those that the container may use: torch takes all of the node. OMP_NUM_THREADS is left alone, and a smaller number."""
+    made = {}
+    monkeypatch.setattr(cores, "usable_cores", lambda: 6)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: of_torch)
+    monkeypatch.setattr(torch, "get_num_interop_threads", lambda: made.get("interop", 4))
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: made.update(intraop=count))
+    monkeypatch.setattr(torch, "set_num_interop_threads", lambda count: made.update(interop=count))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    for _ in range(2):
+        cpu.open(0, workers)
+    assert made == {"interop": 1} | ({} if expected is None else {"intraop": expected})
+
+
+def test_threads_between_operations_that_run_already_are_left_alone(monkeypatch):
+    """Torch refuses a change then."""
+
+    def refused(_):
+        raise RuntimeError("parallel work has started")
+
+    monkeypatch.setattr(torch, "get_num_interop_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_interop_threads", refused)
+    assert cpu.open(0, 1) == torch.device("cpu")
+
+
 @pytest.fixture
 def processor(monkeypatch, tmp_path):
     """The processor that this text of /proc/cpuinfo describes; None for a system without it."""
@@ -750,3 +782,54 @@ def test_no_other_module_branches_on_the_device_type():
         if forbidden.search(line)
     ]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("driver", "needs", "reason"),
+    [
+        (None, "13.0", "no GPU or no driver is visible"),
+        ((12, 2), "13.0", "the node's driver supports CUDA up to 12.2, and this torch is built for CUDA 13.0"),
+        ((12, 2), "12.6", "no GPU or no driver is visible"),
+        ((13, 2), "12.6", "no GPU or no driver is visible"),
+    ],
+)
+def test_driver_that_is_too_old_for_this_torch_is_named(monkeypatch, driver, needs, reason):
+    """Torch only says that there is no GPU. Minor releases of one CUDA fit each other's drivers."""
+    monkeypatch.setattr(torch.version, "cuda", needs)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(cuda, "_driver_cuda", lambda: driver)
+    assert cuda.missing() == reason
+
+
+def test_newest_cuda_of_the_driver_is_asked_from_its_own_library(monkeypatch):
+    class Library:
+        def __init__(self, name):
+            assert name == "libcuda.so.1"
+
+        def cuDriverGetVersion(self, version):  # noqa: N802 - its name there
+            version._obj.value = 13020
+            return 0
+
+    monkeypatch.setattr(cuda.ctypes, "CDLL", Library)
+    assert cuda.software().endswith("a driver for CUDA 13.2")
+    monkeypatch.setattr(Library, "cuDriverGetVersion", lambda *_: 3)
+    assert cuda.software().endswith("an unknown driver")
+
+    def absent(_):
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(cuda.ctypes, "CDLL", absent)
+    assert cuda.software().endswith("an unknown driver")
+
+
+@pytest.mark.parametrize(("free", "is_short"), [("0", True), ("1200", False), (None, False), ("x", False)])
+def test_gaudi_misses_huge_pages_only_where_the_node_reports_none(tmp_path, monkeypatch, free, is_short):
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 1 kB\n" + (f"HugePages_Free:     {free}\n" if free else ""))
+    monkeypatch.setattr(hpu, "_MEMINFO", meminfo)
+    assert (hpu.host_shortage() is not None) == is_short
+
+
+def test_software_of_gaudi_says_what_is_unknown():
+    """The contract has no call for the version of the driver."""
+    assert re.fullmatch(r"torch \S+, habana-torch-plugin .+, driver unknown", hpu.software())

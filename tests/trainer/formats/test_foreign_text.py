@@ -131,7 +131,7 @@ def test_control_characters_in_names_of_files_and_flags_are_escaped(tmp_path, ca
         ["report", NAME, f"x{NAME}"],
         [NAME],
         ["stats", f"--{NAME}"],
-        ["probe", "--data", NAME, "--output", NAME, "--name", "a"],
+        ["preflight", "--data", NAME, "--output", NAME, "--name", "a"],
     ):
         main(argv)
         assert any(check_quiet(capsys))

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from trainer.runtime.cores import usable_cores
+from trainer.runtime import cores
+from trainer.runtime.cores import threads_per_worker, usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +54,10 @@ def test_affinity_counts_where_it_is_smaller(monkeypatch, tmp_path):
 
 def test_this_machine_has_some():
     assert usable_cores() >= 1
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 6), (2, 3), (4, 1), (8, 1), (0, 6)])
+def test_workers_share_the_processors(monkeypatch, workers, threads):
+    """One too many would make all wait for it; none at all is no thread."""
+    monkeypatch.setattr(cores, "usable_cores", lambda: 6)
+    assert threads_per_worker(workers) == threads

@@ -240,7 +240,7 @@ def test_entrypoint_without_room_for_its_own_file_says_so(tmp_path, monkeypatch,
 
     monkeypatch.setattr(Path, "write_bytes", full)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    for variable in ("TORCH_CPP_LOG_LEVEL", JOB, PARENT, "OMP_NUM_THREADS"):
+    for variable in ("TORCH_CPP_LOG_LEVEL", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", JOB, PARENT, "OMP_NUM_THREADS"):
         monkeypatch.setenv(variable, "1")
     assert entrypoint.main(["--nproc-per-node=1", "x.py"]) == 2
     said = capsys.readouterr().err
@@ -511,7 +511,14 @@ def test_timer_of_a_rendezvous_is_not_collected_in_its_own_thread(monkeypatch):
 
     monkeypatch.setattr(torch.distributed.run, "run", run)
     monkeypatch.setattr(entrypoint, "_note_signals", lambda: None)
-    for variable in ("TORCH_CPP_LOG_LEVEL", JOB, PARENT, "OMP_NUM_THREADS", REPORT_FILE):
+    for variable in (
+        "TORCH_CPP_LOG_LEVEL",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE",
+        JOB,
+        PARENT,
+        "OMP_NUM_THREADS",
+        REPORT_FILE,
+    ):
         monkeypatch.setenv(variable, "1")
     assert entrypoint._run(["--nproc-per-node=1", "worker.py"], None) == 0
     assert collected_in == [threading.current_thread()]

@@ -15,7 +15,7 @@ from trainer.config import from_argv
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError
 from trainer.location import Location
-from trainer.runs import probe
+from trainer.runs import checks, preflight
 from trainer.storage import CredentialsError, NotPermittedError
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -51,7 +51,8 @@ def put(*keys, content=b"x"):
 
 
 def rows(config):
-    return {row.pop("check"): row for row in map(json.loads, probe.probe(config))}
+    lines = (row.as_json() for row in checks.results(preflight.steps(config)))
+    return {row.pop("check"): row for row in map(json.loads, lines)}
 
 
 @pytest.mark.parametrize("place", ["directory", "bucket"])
@@ -67,7 +68,7 @@ def test_every_check_passes_where_data_and_output_are_usable(place, config, requ
 
 def test_checking_the_output_leaves_nothing_there(in_bucket):
     """The object that finds out whether one may write would be taken for a run."""
-    assert probe.output(Location("s3://cxr/runs")).status == "OK"
+    assert preflight.output(Location("s3://cxr/runs")).status == "OK"
     assert boto3.client("s3").list_objects_v2(Bucket="cxr", Prefix="runs").get("KeyCount") == 0
 
 
@@ -78,6 +79,7 @@ def test_checks_that_depend_on_a_failed_one_are_skipped(config, tmp_path):
         "data": "FAIL",
         "labels": "skipped",
         "images": "skipped",
+        "disk": "skipped",
     }
     assert found["labels"]["found"] == "needs `data`"
 
@@ -109,7 +111,7 @@ def test_missing_images_in_a_bucket_are_counted_and_the_first_named(in_bucket):
     keys = [entry["Key"] for entry in client.list_objects_v2(Bucket="cxr", Prefix="nih/images")["Contents"]]
     for key in keys[:3]:
         client.delete_object(Bucket="cxr", Key=key)
-    found = probe.images(in_bucket, Location(in_bucket.data))
+    found = preflight.images(in_bucket, Location(in_bucket.data))
     assert found.status == "FAIL"
     assert "3 of 40 images" in found.found
 
@@ -160,7 +162,7 @@ def test_class_folders_in_a_bucket_are_read_without_downloading_images(in_bucket
     copies = tmp_path / "copies"
     copies.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(copies))
-    found = probe.labels(
+    found = preflight.labels(
         replace(in_bucket, data="s3://cxr/kermany", split="patients:70/10/20"), Location("s3://cxr/kermany")
     )
     assert found.status == "OK", found
@@ -172,7 +174,7 @@ def test_label_problems_name_the_bucket_and_not_a_copy(in_bucket):
     """A path of a temporary directory tells the user nothing."""
     put("odd/labels.csv")
     with pytest.raises(InputError) as refusal:
-        probe.labels(replace(in_bucket, data="s3://cxr/odd"), Location("s3://cxr/odd"))
+        preflight.labels(replace(in_bucket, data="s3://cxr/odd"), Location("s3://cxr/odd"))
     assert "labels-" not in str(refusal.value)
     assert "s3://cxr/odd" in str(refusal.value)
 
@@ -190,12 +192,12 @@ def test_label_problems_name_the_bucket_and_not_a_copy(in_bucket):
 )
 def test_clock_skew_warns_or_fails_by_its_size(late_s, status, words):
     """A wrong clock looks like wrong keys."""
-    found = probe.skew(NOON, NOON + timedelta(seconds=late_s), "it")
+    found = preflight.skew(NOON, NOON + timedelta(seconds=late_s), "it")
     assert (found.status, words in found.found) == (status, True)
 
 
 def test_server_without_a_date_header_skips_the_clock_check():
-    assert probe.skew(None, NOON, "it").status == "skipped"
+    assert preflight.skew(None, NOON, "it").status == "skipped"
 
 
 @pytest.mark.parametrize(("wanted", "status"), [("none", "OK"), ("there.pt", "OK"), ("typo.pt", "FAIL")])
@@ -203,7 +205,8 @@ def test_weights_are_checked(wanted, status, tmp_path):
     """A pod should not find out after it holds eight cards."""
     (tmp_path / "there.pt").write_bytes(b"PK\x03\x04")
     assert (
-        probe.weights(Location(wanted if wanted == "none" else str(tmp_path / wanted)), "densenet121").status == status
+        preflight.weights(Location(wanted if wanted == "none" else str(tmp_path / wanted)), "densenet121").status
+        == status
     )
 
 
@@ -216,8 +219,8 @@ def test_labels_that_are_no_classes_fail_the_check_for_cross_entropy(config):
 
 def test_weights_in_a_bucket_are_checked(s3):
     boto3.client("s3").put_object(Bucket="cxr", Key="w/first.pt", Body=b"PK\x03\x04")
-    assert probe.weights(Location("s3://cxr/w/first.pt"), "densenet121").status == "OK"
-    assert probe.weights(Location("s3://cxr/w/first.p"), "densenet121").status == "FAIL"
+    assert preflight.weights(Location("s3://cxr/w/first.pt"), "densenet121").status == "OK"
+    assert preflight.weights(Location("s3://cxr/w/first.p"), "densenet121").status == "FAIL"
 
 
 @pytest.mark.parametrize(
@@ -229,22 +232,22 @@ def test_file_that_has_no_weights_is_named_before_a_job(tmp_path, s3, content, w
     (tmp_path / "w.pt").write_bytes(content)
     boto3.client("s3").put_object(Bucket="cxr", Key="w/w.pt", Body=content)
     for place in (str(tmp_path / "w.pt"), "s3://cxr/w/w.pt"):
-        found = probe.weights(Location(place), "densenet121")
+        found = preflight.weights(Location(place), "densenet121")
         assert found.status == "FAIL"
         assert what in found.found
         assert found.fix
 
 
-@pytest.mark.parametrize("model", probe.IMAGENET)
+@pytest.mark.parametrize("model", preflight.IMAGENET)
 def test_imagenet_weights_that_the_image_carries_are_found(tmp_path, monkeypatch, model):
     """Pods often have no internet; the file of another model is of no use."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(probe.urllib.request, "urlopen", unreachable)
-    carried = tmp_path / "hub/checkpoints" / PurePosixPath(probe.IMAGENET[model]).name
+    monkeypatch.setattr(preflight.urllib.request, "urlopen", unreachable)
+    carried = tmp_path / "hub/checkpoints" / PurePosixPath(preflight.IMAGENET[model]).name
     carried.parent.mkdir(parents=True)
     carried.touch()
-    assert {one for one in probe.IMAGENET if probe.weights(Location("imagenet"), one).status == "OK"} == {model}
-    assert probe.weights(Location("imagenet"), "densenet_tiny").status == "FAIL"
+    assert {one for one in preflight.IMAGENET if preflight.weights(Location("imagenet"), one).status == "OK"} == {model}
+    assert preflight.weights(Location("imagenet"), "densenet_tiny").status == "FAIL"
 
 
 def unreachable(*_args, **_options):
@@ -252,15 +255,15 @@ def unreachable(*_args, **_options):
 
 
 def test_checked_urls_of_imagenet_weights_are_those_that_training_uses():
-    """They are written out in the probe, which must not load torch."""
+    """They are written out in the preflight, which must not load torch."""
     from trainer.models import pretrained
 
-    assert {model: source.url for model, source in pretrained.IMAGENET.items()} == probe.IMAGENET
+    assert {model: source.url for model, source in pretrained.IMAGENET.items()} == preflight.IMAGENET
 
 
 def test_a_finding_is_one_line_whatever_the_error_holds():
     """Rows are lines of JSON and of a table, and names in a bucket are anybody's."""
-    outcome = probe.refused(InputError("cannot:\n  one\n  two\x1b[2J" + "x" * 2000, hint="a\nb"))
+    outcome = checks.refused(InputError("cannot:\n  one\n  two\x1b[2J" + "x" * 2000, hint="a\nb"))
     assert outcome.found.isprintable()
     assert outcome.fix.isprintable()
     assert outcome.found.startswith("cannot:; one; two")
@@ -297,6 +300,6 @@ def test_wrong_credentials_are_not_reported_as_missing_rights(code, kind, monkey
         monkeypatch.setenv("AWS_REGION", "us-east-1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
         with pytest.raises(kind):
-            probe.data(Location("s3://cxr/nih"))
+            preflight.data(Location("s3://cxr/nih"))
         server.shutdown()
         thread.join()

@@ -1,21 +1,19 @@
 """Checks before a run, from where this process runs: output, data, weights, clock; does not import torch.
 
-`launcher doctor` runs them on the user's machine and, with `python -m trainer probe`, in a pod with the job's service account.
+`launcher doctor` runs them on the user's machine and, with `python -m trainer preflight`, in a pod with the job's service account.
 """
 
-import json
 import os
 import tempfile
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Final
 
 from trainer.config import TrainConfig
 from trainer.data.gray_range import preliminary
@@ -28,15 +26,14 @@ from trainer.data.packs.index import INDEX
 from trainer.data.packs.open_prepared import checked_geometry
 from trainer.data.packs.records import Geometry
 from trainer.data.packs.staging import file_problems
-from trainer.errors import InputError, KnownError, on_one_line
+from trainer.errors import InputError, on_one_line
 from trainer.formats.file_kind import HEAD_BYTES, foreign_format
 from trainer.limits import in_words
 from trainer.location import FROM_ENVIRONMENT, Location, S3Server
-from trainer.redaction import redacted
+from trainer.runs import node_checks
+from trainer.runs.checks import Outcome, Step
 from trainer.storage import AbsentError, Storage, open_storage, ping_server
 from trainer.storage.object_names import check_names, unusable_names
-
-Status = Literal["OK", "WARN", "FAIL", "skipped"]
 
 SERVER: Final = "S3 server"
 """The check that those of buckets depend on."""
@@ -46,9 +43,6 @@ LARGEST_SKEW_S: Final = 300.0
 
 NOTICED_SKEW_S: Final = 60.0
 
-USUAL_SHM_BYTES: Final = 64 << 20
-"""Default size in a container, too small for communication between workers."""
-
 IMAGENET: Final = {
     "densenet121": "https://download.pytorch.org/models/densenet121-a639ec97.pth",
     "vgg16": "https://download.pytorch.org/models/vgg16-397923af.pth",
@@ -57,30 +51,6 @@ IMAGENET: Final = {
 """Source: torchvision's weights IMAGENET1K_V1, as used by `trainer.models.pretrained`; a test compares them."""
 
 TIMEOUT_S: Final = 10.0
-
-FOUND_LENGTH: Final = 600
-"""Characters of a row; label files can have many problems."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result of one check, and how to fix a problem."""
-
-    status: Status
-    found: str
-    fix: str = ""
-
-
-Look = Callable[[], Outcome]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One check, skipped when one of those it depends on has failed."""
-
-    check: str
-    look: Look
-    needs: tuple[str, ...] = ()
 
 
 def steps(config: TrainConfig, s3: S3Server = FROM_ENVIRONMENT) -> list[Step]:
@@ -93,48 +63,15 @@ def steps(config: TrainConfig, s3: S3Server = FROM_ENVIRONMENT) -> list[Step]:
         Step("output", lambda: output(output_at), _server_of(output_at)),
         Step("data", lambda: data(data_at), _server_of(data_at)),
         Step("weights", lambda: weights(weights_at, config.model), _server_of(weights_at)),
-        Step("shared memory", shared_memory),
+        Step(node_checks.SHARED_MEMORY, node_checks.shared_memory),
         Step("labels", lambda: labels(config, data_at), ("data",)),
         Step("images", lambda: images(config, data_at), ("labels",)),
+        Step(node_checks.DISK, lambda: disk(config, data_at), ("labels",)),
     ]
 
 
 def _server_of(place: Location) -> tuple[str, ...]:
     return (SERVER,) if place.is_bucket else ()
-
-
-def probe(config: TrainConfig) -> Iterator[str]:
-    """One line of JSON per check, as soon as it is done: check, status, found, fix."""
-    failed: set[str] = set()
-    for step in steps(config):
-        missing = [need for need in step.needs if need in failed]
-        outcome = Outcome("skipped", f"needs `{missing[0]}`") if missing else outcome_of(step.look)
-        if missing or outcome.status == "FAIL":
-            failed.add(step.check)
-        yield row(step.check, outcome)
-
-
-def row(check: str, outcome: Outcome) -> str:
-    """A check and its result as a line of JSON."""
-    return json.dumps({"check": check, "status": outcome.status, "found": outcome.found, "fix": outcome.fix})
-
-
-def outcome_of(look: Look) -> Outcome:
-    """Result of a check; known errors become failures."""
-    try:
-        return look()
-    except KnownError as problem:
-        return refused(problem)
-    except OSError as problem:
-        return Outcome("FAIL", on_one_line(redacted(str(problem))))
-
-
-def refused(problem: KnownError, status: Status = "FAIL") -> Outcome:
-    """A known error as a result, on one line."""
-    text = "; ".join(line.strip() for line in str(problem.args[0]).splitlines())
-    text = redacted(text)
-    found = on_one_line(text if len(text) <= FOUND_LENGTH else f"{text[:FOUND_LENGTH]} …")
-    return Outcome(status, found, on_one_line(problem.hint or ""))
 
 
 def server(bucket: Location) -> Outcome:
@@ -252,6 +189,15 @@ def _records(config: TrainConfig, data_at: Location, root: Path) -> Outcome:
     return Outcome("OK", f"prepared set of {index.count} records, {in_words(size_bytes)} for the cache of each node")
 
 
+def disk(config: TrainConfig, data_at: Location) -> Outcome:
+    """Check that this node's cache has room for the copied and decoded data set. Raises: KnownError."""
+    copied = sum(stat.size_bytes for stat in open_storage(data_at).stats("").values()) if data_at.is_bucket else 0
+    with _label_folder(config, data_at) as root:
+        source = _read(config, root)
+        decoded = 0 if source.placement == "records" else len(source.table.used()) * config.pack_side**2
+    return node_checks.disk(Path(config.cache_dir or Path(config.output) / "cache"), copied + decoded)
+
+
 def _present(source: Source) -> Outcome:
     missing = missing_images(source)
     without_missing(source, missing)
@@ -309,21 +255,6 @@ def _imagenet(model: str) -> Outcome:
     if reachable:
         return Outcome("OK", f"ImageNet weights can be downloaded from `{address}`")
     return Outcome("FAIL", f"cannot download ImageNet weights: `{address}` does not exist", fix)
-
-
-def shared_memory() -> Outcome:
-    """Check that /dev/shm is larger than a container's default."""
-    try:
-        stat = os.statvfs("/dev/shm")  # noqa: S108 - its size is checked
-    except FileNotFoundError:
-        return Outcome("FAIL", "there is no /dev/shm", "an overlay must not change the volume `shm`")
-    size = stat.f_frsize * stat.f_blocks
-    found = f"{size >> 20} MiB of shared memory"
-    if size <= USUAL_SHM_BYTES:
-        return Outcome(
-            "FAIL", f"{found}: too little for several workers", "an overlay must not change the volume `shm`"
-        )
-    return Outcome("OK", found)
 
 
 def _read(config: TrainConfig, root: Path) -> Source:

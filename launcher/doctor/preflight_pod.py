@@ -1,4 +1,4 @@
-"""Checks from inside the cluster: a short-lived pod with the job's image, account, secrets and volumes runs `trainer probe`."""
+"""Checks from inside the cluster: a short-lived pod with the job's image, account, secrets and volumes runs `trainer preflight`."""
 
 import time
 from collections import deque
@@ -16,11 +16,11 @@ from launcher.spec import s3_volume
 from launcher.spec.job import MAX_SERVICE_NAME, JobSpec, labels
 from launcher.spec.pod_template import container_of, pod_template
 from trainer.config import to_argv
-from trainer.errors import KnownError, RemoteError, on_one_line
+from trainer.errors import JobFailedError, KnownError, RemoteError, on_one_line
 from trainer.layout import MAX_NAME
 from trainer.limits import parsed_json
 from trainer.redaction import redacted
-from trainer.runs.probe import Status
+from trainer.runs.checks import Status
 
 POD: Final = "pod"
 """Check name of the pod itself."""
@@ -48,6 +48,9 @@ LIMITS: Final = {"memory": "2Gi"}
 """The check `device` imports torch: 526 MB resident at most on the CPU, 697 MB with the stand-in for Gaudi's bridge in compile mode
 (measured). Label lists of 112,120 images need 150 MiB more; a real bridge was not measured."""
 
+_UNKNOWN: Final = 'unknown command "preflight"'
+"""What the trainer of an earlier version answers."""
+
 HOPELESS: Final = frozenset(
     {
         "ErrImagePull",
@@ -63,7 +66,7 @@ HOPELESS: Final = frozenset(
 
 
 @dataclass(frozen=True)
-class ProbeResult:
+class PodResult:
     """Result and output of the pod."""
 
     trouble: str
@@ -101,11 +104,11 @@ def job_pod(spec: JobSpec) -> Object:
 
 
 def pod(spec: JobSpec) -> Object:
-    """The job's pod with a single small container that runs the probe, without accelerators."""
+    """The job's pod with a single small container that runs the preflight, without accelerators."""
     body = job_pod(spec)
     container = container_of(body)
     container |= {
-        "command": ["python", "-m", "trainer", "probe"],
+        "command": ["python", "-m", "trainer", "preflight", "--json"],
         "args": to_argv(spec.train),
         "resources": {"requests": REQUESTS, "limits": LIMITS},
     }
@@ -125,7 +128,7 @@ def pod(spec: JobSpec) -> Object:
     return body
 
 
-def run_probe_pod(
+def run_preflight_pod(
     spec: JobSpec, cluster: Cluster, *, limit_s: float = LIMIT_S, clock: Callable[[], float] = time.monotonic
 ) -> list[Row]:
     """Run the pod and return its rows; the pod and its volume are always removed."""
@@ -147,12 +150,20 @@ def run_probe_pod(
     return list(rows(result, _name(spec)))
 
 
-def rows(result: ProbeResult, name: str) -> Iterator[Row]:
+def rows(result: PodResult, name: str) -> Iterator[Row]:
     """The row of the pod itself, and the rows in its log."""
-    probed = [row for line in result.lines if (row := _row(line))]
-    if result.trouble:
+    found = [row for line in result.lines if (row := _row(line))]
+    if any(_UNKNOWN in line for line in result.lines):
+        yield Row(
+            POD,
+            "FAIL",
+            "the image's trainer is of an earlier version and has no command `preflight`",
+            "use an image of this version, or the launcher of the image's version",
+            "pod",
+        )
+    elif result.trouble:
         yield Row(POD, "FAIL", result.trouble, "fix this first: the job's pods would fail in the same way", "pod")
-    elif not probed:
+    elif not found:
         last = on_one_line(result.lines[-1]) if result.lines else "nothing"
         yield Row(
             POD,
@@ -163,11 +174,11 @@ def rows(result: ProbeResult, name: str) -> Iterator[Row]:
         )
     else:
         yield Row(POD, "OK", f"`{name}` ran with the job's image, account and secrets, and was removed", "", "pod")
-    yield from probed
+    yield from found
 
 
 def _row(line: str) -> Row | None:
-    """Parse a row of the probe's JSON; other lines, which any code in the pod may write, give None."""
+    """Parse a row of the preflight's JSON; other lines, which any code in the pod may write, give None."""
     try:
         content = parsed_json(line.encode())
     except ValueError:
@@ -208,7 +219,7 @@ def _remove(cluster: Cluster, made: Sequence[tuple[Resource, str]], namespace: s
             continue
 
 
-def _wait(cluster: Cluster, spec: JobSpec, name: str, limit_s: float, clock: Callable[[], float]) -> ProbeResult:
+def _wait(cluster: Cluster, spec: JobSpec, name: str, limit_s: float, clock: Callable[[], float]) -> PodResult:
     """Wait until the pod ends, or until it is clear that it won't."""
     namespace = spec.namespace
     start_s = clock()
@@ -229,11 +240,11 @@ def _wait(cluster: Cluster, spec: JobSpec, name: str, limit_s: float, clock: Cal
             break
         cluster.sleep(1.0)
     lines = _log(cluster, namespace, name, spec.kind.container) if phase != "Pending" else []
-    if phase == "Succeeded":
-        return ProbeResult("", lines)
+    if phase == "Succeeded" or (phase == "Failed" and _only_found_failures(current, lines)):
+        return PodResult("", lines)
     if phase == "Failed":
-        return ProbeResult(_failure(current, name, lines), lines)
-    return ProbeResult(f"`{name}` did not finish: {trouble}", lines)
+        return PodResult(_failure(current, name, lines), lines)
+    return PodResult(f"`{name}` did not finish: {trouble}", lines)
 
 
 def _waiting(pod_: Object) -> str:
@@ -268,9 +279,15 @@ def _event_time(event: Object) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
-def _failure(pod_: Object, name: str, lines: Iterable[str]) -> str:
-    """How a container failed, and its last line."""
-    ended: Object = next(
+def _only_found_failures(pod_: Object, lines: Iterable[str]) -> bool:
+    """Whether the container failed only because a check has failed, which its row says."""
+    failed = any(row.status == "FAIL" for row in map(_row, lines) if row)
+    return failed and _ended(pod_).get("exitCode") == JobFailedError.exit_code
+
+
+def _ended(pod_: Object) -> Object:
+    """How the container ended; empty if it has not."""
+    return next(
         (
             status["state"]["terminated"]
             for status in pod_.get("status", {}).get("containerStatuses") or ()
@@ -278,6 +295,11 @@ def _failure(pod_: Object, name: str, lines: Iterable[str]) -> str:
         ),
         {},
     )
+
+
+def _failure(pod_: Object, name: str, lines: Iterable[str]) -> str:
+    """How a container failed, and its last line."""
+    ended = _ended(pod_)
     reason = pod_.get("status", {}).get("reason") or ended.get("reason") or "Error"
     messages = [line for line in lines if line and _row(line) is None]
     last = f"; its last line: {on_one_line(redacted(messages[-1]))[:300]}" if messages else ""

@@ -1,0 +1,85 @@
+"""`python -IS worker_proxy.py FOLDER ARGUMENTS`: what torchrun starts for a worker that the fork server runs.
+
+The server in FOLDER forks a process that has this one's environment, directory and standard streams, and runs `python ARGUMENTS`
+there (`fork_server`). This process passes signals on to it, and ends with its exit code or signal; if it is killed, the server
+kills the worker. Without a server it becomes `python ARGUMENTS` itself.
+
+Runs without site-packages and imports little, to start in some 20 ms: hence no other module of this package.
+"""
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import NoReturn
+
+SOCKET = "workers"
+"""Name of the server's socket in its folder."""
+
+HEAD_BYTES = 8
+"""The length of the request, a JSON array of arguments and environment, which follows."""
+
+FORKED = b"+"
+"""The server's first answer. Its second is the exit code in decimal digits, negative for a signal."""
+
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def main(folder: str, argv: list[str]) -> NoReturn:
+    """Hand over to the server, or run the program in this process."""
+    line = _handed_over(folder, argv)
+    if line is None:
+        os.execv(sys.executable, [sys.executable, *argv])  # noqa: S606 - this interpreter
+
+    def pass_on(number: int, _: object) -> None:
+        with suppress(OSError):  # the worker has just ended
+            line.sendall(bytes([number]))
+
+    for number in PASSED_ON:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, pass_on)
+    _end_as(_exit_code(line))
+
+
+def _handed_over(folder: str, argv: list[str]) -> socket.socket | None:
+    """The connection to the server once it has forked the worker; None if it does not."""
+    line, here = socket.socket(socket.AF_UNIX), os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    request = json.dumps([argv, dict(os.environ)]).encode()
+    try:
+        os.chdir(folder)  # the path of a socket is limited to 107 bytes
+        line.connect(SOCKET)
+        socket.send_fds(line, [len(request).to_bytes(HEAD_BYTES, "big")], [0, 1, 2, here])
+        line.sendall(request)
+        is_forked = line.recv(1) == FORKED
+    except OSError:
+        is_forked = False
+    if not is_forked:
+        line.close()
+        os.fchdir(here)
+    os.close(here)
+    return line if is_forked else None
+
+
+def _exit_code(line: socket.socket) -> int:
+    """The worker's exit code; that of SIGKILL when the server was killed, which ends its workers."""
+    answer = b""
+    with suppress(OSError):
+        while part := line.recv(16):
+            answer += part
+    return int(answer or -signal.SIGKILL)
+
+
+def _end_as(code: int) -> NoReturn:
+    if code < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the worker has dumped its own
+        with suppress(OSError, ValueError):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
