@@ -80,6 +80,9 @@ LONG_S: Final = 600.0
 PRELOADED: Final = ("trainer.commands.train",)
 """What the fork server imports beside torchrun: all that a worker loads up to its first step, which a test compares."""
 
+_OF_BUCKETS: Final = ("boto3.session", "boto3.s3.inject", "botocore.httpsession")
+"""What it imports in addition where an argument names a bucket."""
+
 _PROGRAM: Final = {("-m", "trainer"), ("--module", "trainer")}
 _OWN_STORE: Final = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 """Workers that are started again then never read the addresses of those that are gone (docs/decisions/0006)."""
@@ -208,9 +211,10 @@ def _workers(arguments: Namespace, folder: Path) -> Iterator[None]:
         yield
         return
     program = ["-u", "-m", arguments.training_script, *arguments.training_script_args]
+    modules = PRELOADED + (_OF_BUCKETS if any("s3://" in word for word in program) else ())
     arguments.module, arguments.no_python = False, True
     arguments.training_script, *arguments.training_script_args = command(folder, program)
-    with fork_server(folder, PRELOADED):
+    with fork_server(folder, modules):
         yield
 
 

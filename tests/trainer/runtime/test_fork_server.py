@@ -1,11 +1,13 @@
 """Forked workers behave as processes that were started as `python -m MODULE`, and are ready when they start."""
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -261,6 +263,40 @@ def test_workers_of_the_trainer_are_forked_with_their_share_of_the_cores(monkeyp
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert entrypoint._prepare_to_fork(argv) is forks
     assert os.environ.get("OMP_NUM_THREADS") == threads
+
+
+@pytest.mark.parametrize(
+    ("flags", "program", "modules"),
+    [
+        ([], ["train", "--output", "/runs"], ["trainer.commands.train"]),
+        ([], ["train", "--output=s3://b/runs"], ["trainer.commands.train", *entrypoint._OF_BUCKETS]),
+        (["--no-python"], ["train"], None),
+        (["--run-path"], ["train"], None),
+    ],
+)
+def test_torchrun_starts_proxies_of_the_fork_server(tmp_path, monkeypatch, flags, program, modules):
+    """By flags of its own: its program is the proxy, not Python. What else starts the program leaves nothing to fork."""
+    from torch.distributed.run import parse_args
+
+    begun = []
+    monkeypatch.setattr(entrypoint, "fork_server", lambda folder, modules: begun.extend(modules) or nullcontext())
+    module = [] if flags else ["-m"]
+    arguments = parse_args([*flags, *module, "trainer", *program])
+    with entrypoint._workers(arguments, tmp_path):
+        pass
+    started = [arguments.training_script, *arguments.training_script_args]
+    if modules is None:
+        assert (begun, started) == ([], ["trainer", *program])
+        return
+    assert begun == modules
+    assert (arguments.no_python, arguments.module) == (True, False)
+    assert started == fork_server.command(tmp_path, ["-u", "-m", "trainer", *program])
+
+
+def test_libraries_of_buckets_are_there():
+    """One that is missing would leave all workers unforked."""
+    for module in entrypoint._OF_BUCKETS:
+        importlib.import_module(module)
 
 
 def test_backends_of_other_packages_are_not_loaded_before_the_fork(monkeypatch):
