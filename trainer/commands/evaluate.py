@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cyclopts import Parameter
 from cyclopts.types import NonNegativeInt, PositiveInt
 
-from trainer.config import Layout, OnMissingImage
+from trainer.config import Layout, OnMissingImage, Precision
 from trainer.errors import InputError
 from trainer.evaluation import paired
 from trainer.evaluation.document import Evaluation, to_json
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from trainer.inference.evaluate import ModelRequest
 
 Part = Literal["train", "val", "test", "all"]
-
-BATCH: Final = 32
 
 
 def evaluate(
@@ -45,7 +43,8 @@ def evaluate(
     val_list: str | None = None,
     tta: Literal["none", "flip", "ten_crop"] = "none",
     device: str = "auto",
-    batch_size: PositiveInt = BATCH,
+    batch_size: PositiveInt | None = None,
+    precision: Precision = "fp32",
     gray_range: str | None = None,
     on_missing_image: OnMissingImage | None = None,
     cache_dir: Path | None = None,
@@ -93,7 +92,10 @@ def evaluate(
     device
         `cpu`, `cuda`, `hpu`, or `auto` for a usable accelerator.
     batch_size
-        Images per batch.
+        Images per batch; default: chosen for the device.
+    precision
+        Arithmetic of the network: fp32, in which all devices predict the same but for rounding; bf16, which is faster and less exact,
+        where the hardware computes in it; `auto` chooses the device's own.
     on_missing_image
         Images of the label files without a file: `fail`, or `skip` them; default: as the model's run.
     gray_range
@@ -127,7 +129,11 @@ def evaluate(
     )
     if predictions is not None and labels is not None:
         unused = {"--step": step != "best", "--tta": tta != "none", "--device": device != "auto", "--force": force}
-        unused |= {"--batch-size": batch_size != BATCH, "--cache-dir": cache_dir is not None}
+        unused |= {
+            "--batch-size": batch_size is not None,
+            "--precision": precision != "fp32",
+            "--cache-dir": cache_dir is not None,
+        }
         unused |= {"--gray-range": gray_range is not None, "--on-missing-image": on_missing_image is not None}
         _refuse(unused, "no model is used with --predictions")
         request = FileRequest(
@@ -165,6 +171,7 @@ def evaluate(
         tta=tta,
         device=device,
         batch_size=batch_size,
+        precision=precision,
         cache_dir=cache_dir,
         gray_range=gray_range,
         on_missing_image=on_missing_image,

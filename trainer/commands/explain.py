@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from trainer import devices
+from trainer.config import Precision
 from trainer.data.gray_range import of_files
 from trainer.data.image_files import image_files
 from trainer.errors import InputError, on_one_line
@@ -45,7 +46,8 @@ def explain(
     seed: int = 0,
     step: str = "best",
     device: Literal["auto", "cpu", "cuda", "hpu"] = "auto",
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    precision: Precision = "fp32",
     gray_range: str | None = None,
     cache_dir: Path | None = None,
 ) -> None:
@@ -86,13 +88,17 @@ def explain(
     device
         Device to use; `auto` chooses an accelerator if there is one.
     batch_size
-        Images per batch.
+        Images per batch; default: chosen for the device.
+    precision
+        Arithmetic of the network: fp32, in which all devices predict the same but for rounding; bf16, which is faster and less exact,
+        where the hardware computes in it; `auto` chooses the device's own.
     gray_range
         Values of 16-bit images shown as black to white, as in `trainer train`; for models without one, whose images use 12 bits or fewer.
     cache_dir
         Directory for the download of a file of weights in S3.
     """
     _check(top, box_threshold, batch_size)
+    on = devices.find(device, precision)
     listed = read_boxes(boxes) if boxes else []
     files = image_files(images)
     trained = load_model(model, step=step, cache=cache_dir)
@@ -101,7 +107,7 @@ def explain(
     known = refuse_trained(trained.trained_on, drawn.files, force=force) if drawn else None
     used, reporter = drawn.files if drawn else files, Reporter(None)
     trained = replace(trained, geometry=of_files(trained.geometry, used, gray_range, reporter))
-    explainer = open_explainer(trained, devices.find(device), batch=batch_size)
+    explainer = open_explainer(trained, on, batch=batch_size, precision=precision)
     output = Output(out, box_threshold, overlays)
     _note(trained.notes)
     if drawn:
@@ -124,10 +130,10 @@ def explain(
         raise _problem(bad, any_done=drawn is not None or len(bad) < len(files))
 
 
-def _check(top: int, box_threshold: float, batch_size: int) -> None:
+def _check(top: int, box_threshold: float, batch_size: int | None) -> None:
     """Raises: InputError for numbers out of range."""
     for flag, value in (("--top", top), ("--batch-size", batch_size)):
-        if value < 1:
+        if value is not None and value < 1:
             raise InputError(f"cannot use {flag} {value}: it must be at least 1", hint=f"{flag} 1")
     if not 0 < box_threshold <= 1:
         raise InputError(

@@ -11,10 +11,12 @@ from typing import Annotated, Final, Literal, TextIO
 from cyclopts import Parameter
 
 from trainer import devices
+from trainer.config import Precision
 from trainer.data.augment import Tta
 from trainer.data.decode import turned_note
 from trainer.data.gray_range import of_files
 from trainer.data.image_files import image_files
+from trainer.devices import Arithmetic
 from trainer.errors import InputError, on_one_line
 from trainer.inference.predict import Prediction, predictor
 from trainer.inference.prediction_output import csv_lines, json_lines, table_lines
@@ -38,7 +40,8 @@ def predict(
     rule: Rule | None = None,
     tta: Tta = "none",
     device: Literal["auto", "cpu", "cuda", "hpu"] = "auto",
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    precision: Precision = "fp32",
     gray_range: str | None = None,
     cache_dir: Path | None = None,
 ) -> None:
@@ -65,34 +68,37 @@ def predict(
     device
         Device to use; `auto` chooses an accelerator if there is one.
     batch_size
-        Images per batch.
+        Images per batch; default: chosen for the device.
+    precision
+        Arithmetic of the network: fp32, in which all devices predict the same but for rounding; bf16, which is faster and less exact,
+        where the hardware computes in it; `auto` chooses the device's own.
     gray_range
         Values of 16-bit images shown as black to white, as in `trainer train`; for models without one, whose images use 12 bits or fewer.
     cache_dir
         Directory for the download of a file of weights in S3.
     """
-    if not 1 <= batch_size <= _MOST_BATCH:
+    if batch_size is not None and not 1 <= batch_size <= _MOST_BATCH:
         raise InputError(
             f"cannot use --batch-size {batch_size}: it must be from 1 to {_MOST_BATCH}", hint="--batch-size 32"
         )
     files = image_files(images)
     pictures = None if out is None else picture_output(out, files)
-    on = devices.find(device)
+    on = devices.find(device, precision)
     trained = load_model(model, step=step, cache=cache_dir)
     _check_rule(trained, rule)
     chosen: Rule = rule or "youden"
-    _report(trained, tta)
     bad: list[Prediction] = []
     turned: list[Prediction] = []
     stdout, reporter = sys.stdout, Reporter(None)  # a progress bar on the terminal replaces sys.stdout
     trained = replace(trained, geometry=of_files(trained.geometry, files, gray_range, reporter))
+    one = predictor(trained, on, tta=tta, rule=chosen, batch=batch_size, precision=precision)
+    _report(trained, tta, one.precision)
     with reporter.progress("predicting", len(files)) as advance:
-        one = predictor(trained, on, tta=tta, rule=chosen, batch=batch_size)
         predictions = _collected(one.predictions(files, advance), bad, turned)
         if pictures is not None:
             predictions = pictures.drawn(predictions, trained, chosen)
         forms: dict[str, Callable[[], Iterator[str]]] = {
-            "jsonl": lambda: json_lines(predictions, trained),
+            "jsonl": lambda: json_lines(predictions, trained, one.precision),
             "csv": lambda: csv_lines(predictions, trained),
             "table": lambda: table_lines(predictions, trained, chosen),
         }
@@ -123,7 +129,7 @@ def _check_rule(trained: LoadedModel, rule: Rule | None) -> None:
         )
 
 
-def _report(trained: LoadedModel, tta: Tta) -> None:
+def _report(trained: LoadedModel, tta: Tta, precision: Arithmetic) -> None:
     """Print caveats to stderr."""
     notes = list(trained.notes)
     if trained.calibrator is None:
@@ -132,6 +138,8 @@ def _report(trained: LoadedModel, tta: Tta) -> None:
         )
     elif tta != "none":
         notes.append(f"calibration and thresholds were fitted without --tta {tta}")
+    if precision != "fp32":
+        notes.append(f"the network is computed in {precision}, which is less exact than fp32")
     for note in notes:
         sys.stderr.write(f"note: {on_one_line(note)}\n")
 

@@ -89,6 +89,14 @@ class Device(Protocol):
         """Context of the forward pass."""
         ...
 
+    def passes_at_once(self, cores: int) -> int:
+        """Forward passes to run at the same time, each in a thread of its own, on so many cores; 1 where one fills the device."""
+        ...
+
+    def inference_batch(self, crop_px: int) -> int:
+        """Images of this side per batch, where nothing is trained and the user chooses none."""
+        ...
+
     def flush(self) -> None:
         """Run queued operations, where the device queues them."""
         ...
@@ -178,11 +186,19 @@ def rank_local_buffers() -> dict[str, bool]:
 _BY_PREFERENCE: Final = ("hpu", "cuda", "cpu")
 
 
-def find(name: str) -> Device:
+def find(name: str, precision: Precision = "auto") -> Device:
     """The device module of that name; `auto` is the first usable accelerator, otherwise the CPU.
 
-    Raises: InputError when the named device is not usable: there is no silent fallback.
+    Raises: InputError when the named device is not usable, or lacks units for the precision: there is no silent fallback.
     """
+    device = _named(name)
+    if precision != "auto":
+        device.check_precision(precision)
+    return device
+
+
+def _named(name: str) -> Device:
+    """The device module of that name. Raises: InputError when it is not usable."""
     if name == "auto":
         return next(device for device in map(load, _BY_PREFERENCE) if device.missing() is None)
     device = load(name)

@@ -30,6 +30,8 @@ CPUINFO: Final = Path("/proc/cpuinfo")
 BF16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Flags of processors that multiply in bf16. Source: arch/x86/include/asm/cpufeatures.h and, for `bf16`, arch/arm64/kernel/cpuinfo.c of Linux."""
 
+_BATCH_PIXELS: Final = 8 * 224 * 224
+
 
 def unsupported() -> str | None:
     """None: every torch supports the CPU."""
@@ -120,6 +122,16 @@ def open(local_rank: int, local_size: int) -> torch.device:  # noqa: A001, ARG00
 def autocast(precision: Arithmetic) -> AbstractContextManager[Any]:
     """bf16 on request; `check_precision` refuses it where it is slow."""
     return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+
+
+def passes_at_once(cores: int) -> int:
+    """One per core: a pass on several waits after each operation for the slowest of them."""
+    return cores
+
+
+def inference_batch(crop_px: int) -> int:
+    """As many as 8 images of 224 pixels, at most 32: with more, the activations leave the caches."""
+    return max(1, min(32, _BATCH_PIXELS // crop_px**2))
 
 
 def flush() -> None:

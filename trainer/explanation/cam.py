@@ -6,7 +6,9 @@ of the map.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,16 +31,23 @@ class Activation:
     """
 
 
-def activate(network: nn.Module, x_NCHW: Tensor, requested: Sequence[int], *, classes: bool = False) -> Activation:
+def activate(
+    network: nn.Module,
+    x_NCHW: Tensor,
+    requested: Sequence[int],
+    *,
+    classes: bool = False,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Activation:
     """Logits of these images, and maps of the logits `requested`; sets the network to eval mode.
 
     With `classes` an image has one class, by softmax, and a map explains the class's log-odds: what raises another class counts
     against it. Exact maps (CAM) need a linear head after the mean over the last feature maps, as in DenseNet and ResNet. Others
-    are Grad-CAM.
+    are Grad-CAM. `autocast` is the context of the network up to its last feature maps; what follows is computed in float32.
     """
     network.eval()
     features_of, logits_of = _halves(network)
-    with torch.no_grad():
+    with torch.no_grad(), autocast():
         features_NFhw = features_of(x_NCHW).float()
     head = linear_head(network)
     if head is not None and not classes:

@@ -77,11 +77,11 @@ def explain(
 
     with opened(explainer.trained, output, files, report) as writer:
 
-        def add_maps(seen: Explained) -> None:
-            for number in named or np.argsort(-seen.probability_K, kind="stable")[:top].tolist():
-                writer.add(seen, number)
+        def draw(seen: Explained) -> list[Line]:
+            numbers = named or np.argsort(-seen.probability_K, kind="stable")[:top].tolist()
+            return [writer.draw(seen, number) for number in numbers]
 
-        return each(explainer, files, findings, add_maps, reporter)
+        return each(explainer, files, findings, draw=draw, add=writer.add, reporter=reporter)
 
 
 def check_randomisation(

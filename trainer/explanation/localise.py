@@ -8,6 +8,7 @@ Shapes: T boxes drawn, h x w cells of a map.
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,8 @@ from trainer.explanation.explainer import Explained, Explainer
 from trainer.explanation.ground_truth import Drawn
 from trainer.explanation.localisation import ALL_BOXES, FORMAT, Case, Localisation, evaluated, wang_2017
 from trainer.explanation.localisation_plot import plotted
-from trainer.explanation.map_writer import Bad, Output, each, opened
+from trainer.explanation.map_writer import Bad, Line, MapWriter, Output, each, opened
+from trainer.explanation.placement import Placement
 from trainer.report.drawing import as_png
 from trainer.report.formatting import last_name
 from trainer.runtime.console import Reporter
@@ -52,19 +54,38 @@ def localise(
     cases = _Cases(explainer.trained.findings, output.box_threshold, np.random.default_rng(seed))
     with opened(explainer.trained, output, drawn.files, others=(LOCALISATION, PLOT)) as writer:
 
-        def compare(seen: Explained) -> None:
-            for number in drawn.boxes[seen.file]:
-                drawn_T4 = drawn.on(seen.file, number, seen.place.width, seen.place.height)
-                cases.add(seen, number, drawn_T4)
-                writer.add(seen, number, drawn_T4)
+        def draw(seen: Explained) -> list[_Drawn]:
+            return [_drawn(seen, number, drawn, writer) for number in drawn.boxes[seen.file]]
 
-        bad = each(explainer, drawn.files, numbers, compare, reporter)
+        def add(findings: list[_Drawn]) -> None:
+            for one in findings:
+                cases.add(one)
+            writer.add(one.line for one in findings)
+
+        bad = each(explainer, drawn.files, numbers, draw=draw, add=add, reporter=reporter)
         if not cases.model:
             raise InputError(f"cannot use any image with a box:{listing(f'{name}: {why}' for name, why in bad)}")
         document = _document(explainer, drawn, cases, trained_on_images)
         writer.write(LOCALISATION, json.dumps(document, indent=1) + "\n")
         writer.write(PLOT, as_png(plotted(document)))
     return document, bad
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A finding of an image with its map, and the boxes drawn by radiologists."""
+
+    file: ImageFile
+    place: Placement
+    number: int
+    map_hw: NDArray[np.float32]
+    drawn_T4: Floats
+    line: Line
+
+
+def _drawn(seen: Explained, number: int, drawn: Drawn, writer: MapWriter) -> _Drawn:
+    drawn_T4 = drawn.on(seen.file, number, seen.place.width, seen.place.height)
+    return _Drawn(seen.file, seen.place, number, seen.maps[number], drawn_T4, writer.draw(seen, number, drawn_T4))
 
 
 class _Cases:
@@ -80,17 +101,17 @@ class _Cases:
         self._findings = findings
         self._generator = generator
 
-    def add(self, seen: Explained, number: int, drawn_T4: Floats) -> None:
-        """Add one finding of one image."""
-        rows, columns = seen.maps[number].shape
+    def add(self, one: _Drawn) -> None:
+        """Add one finding of one image. The order of the calls decides which random maps it gets."""
+        rows, columns = one.map_hw.shape
         self.cells = rows, columns
-        self.images.add(seen.file)
+        self.images.add(one.file)
 
         def case(map_hw: NDArray[np.floating]) -> Case:
-            boxes = find_boxes_on_image(map_hw, seen.place, self.threshold)
-            return Case(self._findings[number], drawn_T4, boxes.boxes_F4, peak_on_image(map_hw, seen.place))
+            boxes = find_boxes_on_image(map_hw, one.place, self.threshold)
+            return Case(self._findings[one.number], one.drawn_T4, boxes.boxes_F4, peak_on_image(map_hw, one.place))
 
-        self.model.append(case(seen.maps[number]))
+        self.model.append(case(one.map_hw))
         self.centre.append(case(centre_map()))
         for draw in self.random:
             draw.append(case(random_map(self.cells, self._generator)))

@@ -8,11 +8,11 @@ Shapes: T boxes drawn, h x w cells of a map.
 
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO, TypedDict
+from typing import Final, TextIO, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,10 @@ from PIL import Image
 
 from trainer.data.decode import is_turned, turned_note
 from trainer.data.image_files import ImageFile
+from trainer.devices import Arithmetic
 from trainer.explanation.boxes import find_boxes_on_image
 from trainer.explanation.decision import decision
-from trainer.explanation.explainer import Explained, Explainer
+from trainer.explanation.explainer import Explained, Explainer, Unusable
 from trainer.explanation.map_picture import Answer, Map, map_picture
 from trainer.limits import parsed_json
 from trainer.models.load import LoadedModel
@@ -32,6 +33,7 @@ from trainer.storage import AbsentError, LocalStorage, output_files
 from trainer.storage.files import open_new, replacing, write_file
 
 Floats = NDArray[np.float64]
+Drawn = TypeVar("Drawn")
 
 MAPS: Final = "maps.jsonl"
 
@@ -65,6 +67,8 @@ class Line(TypedDict):
     boxes: list[MapBox]
     overlay: str | None
     """Name of the picture in OUT."""
+    precision: Arithmetic
+    """Of the network up to its last feature maps."""
 
 
 @dataclass(frozen=True)
@@ -84,21 +88,28 @@ def each(
     explainer: Explainer,
     files: Sequence[ImageFile],
     numbers: Sequence[int],
-    do: Callable[[Explained], Any],
+    *,
+    draw: Callable[[Explained], Drawn],
+    add: Callable[[Drawn], object],
     reporter: Reporter,
 ) -> list[Bad]:
-    """Process every readable image; returns names and reasons of the others."""
+    """Process every readable image; returns names and reasons of the others.
+
+    `draw` is called in several threads at once, `add` gets its results in the order of the files.
+    """
     bad: list[Bad] = []
     turned = 0
+
+    def drawn(seen: Explained) -> tuple[Drawn, bool]:
+        return draw(seen), is_turned(seen.gray)
+
     with reporter.progress("explaining", len(files)) as advance:
-
-        def refuse(file: ImageFile, reason: str) -> None:
-            bad.append((file.name, reason))
-            advance(1, "")
-
-        for seen in explainer.explain(files, list(numbers), refuse):
-            do(seen)
-            turned += is_turned(seen.gray)
+        for one in explainer.explain(files, list(numbers), drawn):
+            if isinstance(one, Unusable):
+                bad.append((one.file.name, one.reason))
+            else:
+                add(one[0])
+                turned += one[1]
             advance(1, "")
     if turned:
         reporter.line(f"note: {turned_note(turned, len(files))}")
@@ -170,15 +181,15 @@ class MapWriter:
         with writing(self._output.folder):
             write_file(self._output.folder / name, content)
 
-    def add(self, seen: Explained, number: int, drawn_T4: Floats | None = None) -> None:
-        """Write one map of one image, with boxes drawn on it in its pixels."""
+    def draw(self, seen: Explained, number: int, drawn_T4: Floats | None = None) -> Line:
+        """The line of one map of one image; writes its picture, with boxes drawn on it in its pixels. Threads may call it."""
         finding, map_hw = self._trained.findings[number], seen.maps[number]
         boxes = find_boxes_on_image(map_hw, seen.place, self._output.box_threshold)
         picture = None
         if self._output.overlays:
             picture = f"{self._stems[seen.file]}{self._ending_of[finding]}"
             self.write(picture, as_png(self._drawn(seen, number, boxes.boxes_F4, drawn_T4)))
-        line = Line(
+        return Line(
             image=seen.file.name,
             finding=finding,
             probability=round(float(seen.probability_K[number]), 6),
@@ -188,10 +199,15 @@ class MapWriter:
             cells=list(map_hw.shape),
             boxes=[_as_line(*one) for one in zip(boxes.boxes_F4.tolist(), boxes.scores_F.tolist(), strict=True)],
             overlay=picture,
+            precision=seen.precision,
         )
-        with writing(self._output.folder):
-            self._file.write(json.dumps(line) + "\n")
-        self._report(line)
+
+    def add(self, lines: Iterable[Line]) -> None:
+        """Write these lines."""
+        for line in lines:
+            with writing(self._output.folder):
+                self._file.write(json.dumps(line) + "\n")
+            self._report(line)
 
     def _drawn(self, seen: Explained, number: int, boxes_F4: Floats, drawn_T4: Floats | None) -> Image.Image:
         shown = Map(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import devices
-from trainer.config import Layout, OnMissingImage
+from trainer.config import Layout, OnMissingImage, Precision
 from trainer.data.augment import Tta
 from trainer.data.dataset import Place, decoded, fetched, left_out, note_turned
 from trainer.data.finding_names import Matching, counterparts
@@ -27,7 +27,7 @@ from trainer.data.packs.key import pack_key
 from trainer.data.packs.reading import Pack
 from trainer.data.packs.verify import open_pack
 from trainer.data.public import are_drawn
-from trainer.devices import Device
+from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, listing
 from trainer.evaluation import metadata
 from trainer.evaluation.calibration import Calibrator, for_findings, names_sha256
@@ -74,7 +74,9 @@ class ModelRequest:
     val_list: str | None = None
     tta: Tta = "none"
     device: str = "auto"
-    batch_size: int = 32
+    batch_size: int | None = None
+    """Default: the device's own choice."""
+    precision: Precision = "fp32"
     cache_dir: Path | None = None
     gray_range: str | None = None
     """Value of `--gray-range`, for models without one."""
@@ -113,7 +115,7 @@ def evaluate_models(requests: Sequence[ModelRequest], reporter: Reporter) -> lis
 
     Raises: as `evaluate_model`; InputError for models to be evaluated on different images.
     """
-    on = devices.find(requests[0].device)
+    on = devices.find(requests[0].device, requests[0].precision)
     with _cache(requests[0].cache_dir) as cache:
         prepared = [_prepared(request, cache, reporter) for request in requests]
         _check_same_images(prepared)
@@ -231,7 +233,7 @@ def _predicted(one: _Prepared, device: Device, group: WorkerGroup, reporter: Rep
     _check_readable(subset, in_pack_N)
     network = OverViews(trained, tta, device.memory_format)
     network.to(device.open(0, 1)).to(memory_format=device.memory_format)
-    evaluator = _evaluator(device, group, pack, len(trained.findings) * views_of(tta), one.request.batch_size)
+    evaluator = _evaluator(one, device, group, pack)
     request = _Request(trained, subset.table, subset.matching, in_pack_N, evaluator, network, reporter)
     scored = request.predictions(subset.scored, f"evaluating {subset.part}")
     val = request.predictions(val_N, "evaluating val") if len(val_N) else None
@@ -258,7 +260,10 @@ def _predicted(one: _Prepared, device: Device, group: WorkerGroup, reporter: Rep
         cohort=cohort_part(subset.part, subset.table, rows_N, attributes, is_public=subset.is_public),
         external=_external(trained, subset),
         label_policy=subset.source.policy,
-        notes=tuple(_notes(trained, subset, tta, rows_N, calibrated=stored is not None or val is not None)),
+        notes=(
+            *_notes(trained, subset, tta, rows_N, calibrated=stored is not None or val is not None),
+            *_precision_notes(evaluator.precision),
+        ),
     )
 
 
@@ -319,16 +324,17 @@ def _in_cache(place: Place, used: Source, reporter: Reporter) -> Pack | None:
     return pack
 
 
-def _evaluator(device: Device, group: WorkerGroup, pack: Pack, outputs: int, batch: int) -> DistributedPredictor:
-    """In full precision, so that predictions are the same on all devices."""
+def _evaluator(one: _Prepared, device: Device, group: WorkerGroup, pack: Pack) -> DistributedPredictor:
+    """For the device, which is open. In fp32, predictions are the same on all devices but for rounding."""
+    batch = one.request.batch_size or device.inference_batch(one.trained.crop_px)
     return DistributedPredictor(
         loader=Loader(pack, device, batch),
         view=lambda x_N1SS: x_N1SS,
         device=device,
         group=group,
-        precision="fp32",
+        precision=devices.arithmetic(device, one.request.precision),
         batch=batch,
-        findings=outputs,
+        findings=len(one.trained.findings) * views_of(one.request.tta),
         mode=device.inference_mode(),
     )
 
@@ -372,6 +378,11 @@ def _notes(
     lost = set(_names(subset.table, subset.scored)) - set(_names(subset.table, rows_N))
     if lost:
         yield f"{len(lost):,} of {len(subset.scored):,} images could not be read and are not evaluated"
+
+
+def _precision_notes(precision: Arithmetic) -> Iterator[str]:
+    if precision != "fp32":
+        yield f"the network is computed in {precision}, which is less exact than fp32 (--precision)"
 
 
 def _external(trained: LoadedModel, subset: EvaluationSet) -> ExternalTest | None:

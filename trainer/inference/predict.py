@@ -4,30 +4,28 @@ Shapes: N images, S pack side, K findings.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from trainer import devices
+from trainer.config import Mode, Precision
 from trainer.data.augment import Tta
 from trainer.data.decode import BadImageError, is_turned, open_xray, why_not
 from trainer.data.image_files import ImageFile
 from trainer.data.packs.records import Geometry, Gray, to_square
-from trainer.devices import Device
+from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability
 from trainer.evaluation.scores import LogOdds
+from trainer.models.forward_threads import forward_threads
 from trainer.models.load import LoadedModel
 from trainer.models.tta import OverViews, log_odds_of
 from trainer.runtime.progress import Advance
-
-READERS: Final = 8
-"""Threads that decode images; Pillow decodes several in parallel."""
 
 
 @dataclass(frozen=True)
@@ -56,38 +54,53 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model on a device; in full precision, so that predictions are the same on all devices."""
+    """A model on a device."""
 
     trained: LoadedModel
     network: nn.Module
     device: Device
+    mode: Mode
+    precision: Arithmetic
     rule: str
-    batch: int
+    batch: int | None
+    """Images per batch; None for the device's own choice."""
 
     def predictions(self, files: Sequence[ImageFile], advance: Advance) -> Iterator[Prediction]:
         """A prediction for each file, in order.
 
         Raises: JobFailedError for a non-finite output.
         """
-        batch = min(self.batch, max(1, len(files)))
+        most = self.batch or self.device.inference_batch(self.trained.crop_px)
+        with forward_threads(self.device, self.mode, most) as threads:
+            batch = threads.batch_of(len(files))
+            for each in threads.pipeline(
+                files,
+                batch,
+                lambda file: (file, _record(file, self.trained.geometry)),
+                lambda read: self._predicted(read, batch),
+                lambda prediction: prediction,
+                ahead=2 * batch,
+            ):
+                advance(1, "")
+                yield each
+
+    def _predicted(self, all_read: Iterator[tuple[ImageFile, "_Read | str"]], batch: int) -> Iterator[Prediction]:
+        """The predictions of files that were read, so many at a time. All batches have one shape, for graph compilers."""
         side = self.trained.geometry.side
         host = self.device.host_buffer((batch, 1, side, side))
-        with ThreadPoolExecutor(READERS) as pool:
-            all_read = _ahead(pool, files, self.trained.geometry, 2 * batch)
-            while chunk := list(islice(all_read, batch)):
-                squares = [read.square for _, read in chunk if isinstance(read, _Read)]
-                log_odds = iter(self._log_odds(squares, host) if squares else ())
-                for file, read in chunk:
-                    if isinstance(read, str):
-                        yield _bad(file, read)
-                    else:
-                        yield self._prediction(file, next(log_odds), turned=read.turned)
-                advance(len(chunk), "")
+        while chunk := list(islice(all_read, batch)):
+            squares = [read.square for _, read in chunk if isinstance(read, _Read)]
+            log_odds = iter(self._log_odds(squares, host) if squares else ())
+            for file, read in chunk:
+                if isinstance(read, str):
+                    yield _bad(file, read)
+                else:
+                    yield self._prediction(file, next(log_odds), turned=read.turned)
 
     def _log_odds(self, records: Sequence[Gray], host: torch.Tensor) -> LogOdds:
-        """All batches have one shape, for graph compilers; unused rows of the last one are ignored."""
+        """Log-odds of the records; unused rows of the buffer are ignored."""
         host.numpy()[: len(records), 0] = records
-        with torch.inference_mode(), self.device.autocast("fp32"):
+        with torch.inference_mode(), self.device.autocast(self.precision):
             x_N1SS, wait = self.device.upload(host)
             logits = self.network(x_N1SS)
             self.device.flush()
@@ -113,25 +126,24 @@ class Predictor:
         return Prediction(file.name, shown, raw, positive, turned=turned)
 
 
-def predictor(trained: LoadedModel, device: Device, *, tta: Tta, rule: str, batch: int) -> Predictor:
+def predictor(
+    trained: LoadedModel,
+    device: Device,
+    *,
+    tta: Tta,
+    rule: str,
+    batch: int | None = None,
+    precision: Precision = "fp32",
+) -> Predictor:
+    """The model on the device; in fp32 its predictions are the same on all devices but for rounding.
+
+    Raises: InputError for a precision that the device lacks units for.
+    """
     on = device.open(0, 1)
+    chosen, mode = devices.arithmetic(device, precision), device.inference_mode()
     network = OverViews(trained, tta, device.memory_format)
     network.to(on).to(memory_format=device.memory_format)
-    return Predictor(trained, device.compiled(network, device.inference_mode()), device, rule, batch)
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, files: Sequence[ImageFile], geometry: Geometry, most: int
-) -> Iterator[tuple[ImageFile, "_Read | str"]]:
-    """Each file with its record, or with the reason why there is none; at most `most` are read ahead."""
-    pending: list[tuple[ImageFile, Future[_Read | str]]] = []
-    rest = iter(files)
-    while True:
-        pending += [(file, pool.submit(_record, file, geometry)) for file in islice(rest, most - len(pending))]
-        if not pending:
-            return
-        file, record = pending.pop(0)
-        yield file, record.result()
+    return Predictor(trained, device.compiled(network, mode), device, mode, chosen, rule, batch)
 
 
 @dataclass(frozen=True)

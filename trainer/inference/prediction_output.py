@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from trainer.devices import Arithmetic
 from trainer.evaluation.operating import RULE_TITLES
 from trainer.evaluation.predictions import PREFIX, RAW
 from trainer.formats.spreadsheet import line
@@ -14,13 +15,13 @@ _DIGITS: Final = 7
 """Precision of float32."""
 
 
-def json_lines(predictions: Iterable[Prediction], trained: LoadedModel) -> Iterator[str]:
+def json_lines(predictions: Iterable[Prediction], trained: LoadedModel, precision: Arithmetic) -> Iterator[str]:
     """One object per line; for an unusable file only `image` and `error`."""
     for each in predictions:
-        yield json.dumps(_object(each, trained)) + "\n"
+        yield json.dumps(_object(each, trained, precision)) + "\n"
 
 
-def _object(each: Prediction, trained: LoadedModel) -> dict[str, Any]:
+def _object(each: Prediction, trained: LoadedModel, precision: Arithmetic) -> dict[str, Any]:
     if each.error is not None:
         return {"image": each.image, "error": each.error}
     row: dict[str, Any] = {"image": each.image}
@@ -31,7 +32,8 @@ def _object(each: Prediction, trained: LoadedModel) -> dict[str, Any]:
     row |= {"calibrated": trained.calibrator is not None, "probability": _rounded(each.probability)}
     if trained.calibrator is not None:
         row["raw"] = _rounded(each.raw)
-    return row | ({"positive": each.positive} if each.positive else {})
+    row |= {"positive": each.positive} if each.positive else {}
+    return row | {"precision": precision}
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float]:

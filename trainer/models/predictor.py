@@ -5,6 +5,7 @@ Shapes: N images, C channels, H x W pixels, K findings.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 
 from trainer.config import Mode
 from trainer.data.augment import evaluation_view
-from trainer.data.loader import Batches, Rows, evaluation_batches
+from trainer.data.loader import Batch, Batches, Rows, evaluation_batches
 from trainer.devices import Arithmetic, Device
 from trainer.errors import JobFailedError
 from trainer.evaluation.scores import Logits
+from trainer.models.forward_threads import forward_threads
 from trainer.runtime.process_group import WorkerGroup
 
 
@@ -46,14 +48,20 @@ class DistributedPredictor:
         batches = evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=self.batch)
         own_logits = [np.empty((0, self.findings), np.float32)]
         network.eval()
-        network = self.device.compiled(network, self.mode)
-        with torch.inference_mode(), self.device.autocast(self.precision):
-            for batch in self.loader.batches(batches):
-                logits_NK = network(self.view(batch.x_N1SS)).float()
-                self.device.flush()
-                own_logits.append(logits_NK.cpu().numpy()[batch.samples_N >= 0])
+        compiled = self.device.compiled(network, self.mode)
+        with forward_threads(self.device, self.mode, self.batch) as threads:
+            for logits_NK in threads.computed(partial(self._logits, compiled), self.loader.batches(batches)):
+                own_logits.append(logits_NK)
                 after_batch()
         return self._gathered(np.concatenate(own_logits), len(rows_N))
+
+    def _logits(self, network: nn.Module, batch: Batch) -> Logits:
+        """Logits of the samples of a batch, without those that pad it."""
+        with torch.inference_mode(), self.device.autocast(self.precision):
+            logits_NK = network(self.view(batch.x_N1SS)).float()
+            self.device.flush()
+            logits: Logits = logits_NK.cpu().numpy()[batch.samples_N >= 0]
+            return logits
 
     def _gathered(self, own_NK: Logits, total: int) -> Logits:
         logits_NK = np.empty((total, self.findings), np.float32)

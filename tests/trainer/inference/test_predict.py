@@ -20,6 +20,7 @@ from trainer.devices import cpu
 from trainer.errors import JobFailedError
 from trainer.evaluation.calibration import Calibrator, from_bytes, to_bytes
 from trainer.inference.predict import predictor
+from trainer.models import forward_threads
 from trainer.models.architectures import build
 from trainer.models.load import load_model
 
@@ -83,6 +84,20 @@ def test_batch_size_changes_no_prediction(finished_run, rows_of_test):
         for finding in one.raw:
             assert one.raw[finding] == pytest.approx(two.raw[finding], abs=1e-6)
             assert one.raw[finding] == pytest.approx(three.raw[finding], abs=1e-6)
+
+
+def test_several_threads_change_no_prediction_and_no_order(monkeypatch, finished_run, mixed):
+    """On one core the tests would never see the forward passes of several threads."""
+    trained = load_model(str(finished_run.root))
+    files = image_files([mixed, finished_run.data])[:40]
+    one = predicted(trained, files, batch=3)
+    monkeypatch.setattr(forward_threads, "usable_cores", lambda: 4)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    four = predicted(trained, files, batch=3)
+    assert [each.image for each in four] == [file.name for file in files]
+    assert [each.error for each in four] == [each.error for each in one]
+    for single, several in zip(one, four, strict=True):
+        assert several.raw == pytest.approx(single.raw, abs=1e-6)
 
 
 @pytest.fixture

@@ -1,0 +1,142 @@
+"""Threads that decode and run forward passes: on processors side by side, on an accelerator only decoding is in threads."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from trainer.devices import cpu
+from trainer.models import forward_threads as module
+from trainer.models.forward_threads import forward_threads
+
+
+@pytest.fixture(autouse=True)
+def four_cores(monkeypatch):
+    monkeypatch.setattr(module, "usable_cores", lambda: 4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+PROCESSOR = cpu
+ACCELERATOR = SimpleNamespace(passes_at_once=lambda _cores: 1)
+
+
+def squares(device, mode, items, batch):
+    """Results, and the names of the threads of each of the three steps."""
+    threads_of = {"prepare": set(), "compute": set(), "finish": set()}
+
+    def note(step):
+        threads_of[step].add(threading.current_thread().name.split("_")[0])
+
+    def prepare(number):
+        note("prepare")
+        return number
+
+    def compute(prepared):
+        for number in prepared:
+            note("compute")
+            yield number * number
+
+    def finish(number):
+        note("finish")
+        return str(number)
+
+    with forward_threads(device, mode, batch) as threads:
+        results = list(threads.pipeline(items, batch, prepare, compute, finish, ahead=2))
+    return results, threads_of
+
+
+@pytest.mark.parametrize("items", [0, 1, 7, 40])
+@pytest.mark.parametrize("device", [PROCESSOR, ACCELERATOR])
+def test_every_item_has_its_result_in_order(device, items):
+    results, _ = squares(device, "eager", range(items), 3)
+    assert results == [str(number * number) for number in range(items)]
+
+
+def test_threads_of_a_processor_do_everything():
+    assert squares(PROCESSOR, "eager", range(9), 2)[1] == {
+        step: {"forward"} for step in ("prepare", "compute", "finish")
+    }
+
+
+@pytest.mark.parametrize(("device", "mode"), [(ACCELERATOR, "lazy"), (ACCELERATOR, "compile"), (PROCESSOR, "compile")])
+def test_an_accelerator_and_a_compiled_network_are_used_by_the_calling_thread_alone(device, mode):
+    """The context of an accelerator belongs to the thread that opened it."""
+    _, threads_of = squares(device, mode, range(9), 2)
+    assert threads_of == {"prepare": {"forward"}, "compute": {"MainThread"}, "finish": {"forward"}}
+
+
+def test_each_forward_pass_has_its_share_of_the_cores():
+    """More threads than cores would wait for each other."""
+    with forward_threads(PROCESSOR, "eager", 8) as threads:
+        assert threads.threads == 4
+        assert set(threads.computed(lambda _: torch.get_num_threads(), range(8))) == {1}
+    assert torch.get_num_threads() == 4
+
+
+def test_threads_that_the_user_allows_torch_are_not_exceeded():
+    torch.set_num_threads(2)
+    with forward_threads(PROCESSOR, "eager", 8) as threads:
+        assert threads.threads == 2
+        assert set(threads.computed(lambda _: torch.get_num_threads(), range(4))) == {1}
+    assert torch.get_num_threads() == 2
+
+
+def test_large_batches_are_computed_on_more_cores_each_to_bound_memory():
+    with forward_threads(PROCESSOR, "eager", 64) as threads:
+        assert threads.threads == 2
+        assert set(threads.computed(lambda _: torch.get_num_threads(), range(4))) == {2}
+    with forward_threads(PROCESSOR, "eager", 4096) as threads:
+        assert not threads.side_by_side
+
+
+def test_batches_are_small_enough_for_every_thread():
+    with forward_threads(PROCESSOR, "eager", 8) as threads:
+        assert [threads.batch_of(items) for items in (0, 1, 4, 5, 8, 32, 33, 100)] == [1, 1, 1, 2, 2, 8, 5, 7]
+    with forward_threads(ACCELERATOR, "eager", 8) as threads:
+        assert [threads.batch_of(items) for items in (0, 1, 5, 100)] == [1, 1, 5, 8]
+
+
+def test_an_error_in_a_thread_is_the_callers_and_the_threads_end():
+    def fail(number):
+        raise ValueError(number)
+
+    with pytest.raises(ValueError, match="0"), forward_threads(PROCESSOR, "eager", 8) as threads:
+        list(threads.computed(fail, range(5)))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("forward")]
+
+
+@pytest.mark.parametrize("device", [PROCESSOR, ACCELERATOR])
+def test_ctrl_c_ends_the_threads_after_what_they_are_doing(device):
+    """Thousands of images that are still to come are not decoded first."""
+    begun = []
+
+    def prepare(number):
+        begun.append(number)
+        return number
+
+    with pytest.raises(KeyboardInterrupt), forward_threads(device, "eager", 2) as threads:  # noqa: PT012
+        for _ in threads.pipeline(range(1000), 2, prepare, iter, lambda number: number, ahead=4):
+            raise KeyboardInterrupt
+    assert len(begun) < 50
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("forward")]
+
+
+def test_ctrl_c_does_not_wait_for_the_pictures_of_a_whole_batch():
+    finished, may_go_on = [], threading.Event()
+
+    def finish(number):
+        if number >= 8:  # the second batch, whose results nobody has waited for
+            assert may_go_on.wait(60)
+        finished.append(number)
+        return number
+
+    with pytest.raises(KeyboardInterrupt), forward_threads(PROCESSOR, "eager", 8) as threads:  # noqa: PT012
+        for _ in threads.pipeline(range(64), 8, lambda number: number, iter, finish, ahead=4):
+            threads.ending.set()  # as at the end of the block, which then waits for the threads
+            may_go_on.set()
+            raise KeyboardInterrupt
+    assert len([number for number in finished if number >= 8]) <= threads.threads
