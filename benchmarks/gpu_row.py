@@ -338,6 +338,7 @@ def _config(row: Row, sizes: Sizes, folder: Path) -> TrainConfig:
         "crop-px": sizes.px,
         "pack-side": sizes.side,
         "compile": sizes.compile,
+        "preflight": "off",
         "epochs": sizes.rounds + 2,
     }
     argv = [f"--{name}={value}" for name, value in flags.items()]
