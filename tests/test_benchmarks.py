@@ -276,6 +276,21 @@ pathlib.Path(sys.argv[-1], "printed").touch()
 """
 
 
+def test_row_that_hangs_leaves_time_for_others(tmp_path):
+    """Its limit is half of what is left."""
+    limits = []
+
+    def measure(row, sizes, data, limit_s):
+        limits.append(limit_s)
+        yield gpu_row.Result(row.kind, row.batch)
+
+    for left_s in (1000, 100):
+        rows = [gpu_row.Row("amp", 4)]
+        gpu.run_all(rows, gpu.Report(SIZES, None), tmp_path, ends_s=time.monotonic() + left_s, measure=measure)
+    assert 400 < limits[0] <= 500
+    assert limits[1] == gpu.LEAST_S
+
+
 @pytest.mark.parametrize(
     ("ends", "popen", "remark"),
     [
