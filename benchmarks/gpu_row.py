@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trainer import devices
 from trainer.config import TrainConfig, from_argv
 from trainer.data.labels import FINDINGS
-from trainer.devices import Device
+from trainer.devices import Arithmetic, Device
 from trainer.errors import KnownError
 from trainer.models import architectures
 from trainer.runs.rank_log import RankLog
@@ -96,9 +96,9 @@ class Step:
     """A training step of a bare loop on a batch that stays on the device."""
 
     def __init__(
-        self, network: nn.Module, x_NCHW: Tensor, options: dict[str, Any], autocast: Callable[[], Any]
+        self, device: Device, network: nn.Module, x_NCHW: Tensor, precision: Arithmetic, options: dict[str, Any]
     ) -> None:
-        self._network, self._x_NCHW, self._autocast = network, x_NCHW, autocast
+        self._device, self._network, self._x_NCHW, self._precision = device, network, x_NCHW, precision
         self._y_NK = torch.randint(0, 2, (len(x_NCHW), len(FINDINGS)), device=x_NCHW.device).float()
         self._loss_of = nn.BCEWithLogitsLoss()
         self._optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, **options)
@@ -106,11 +106,13 @@ class Step:
     def __call__(self) -> Tensor:
         """The loss, on the device."""
         self._optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
+        with self._device.autocast(self._precision):
             logits_NK = self._network(self._x_NCHW)
-        loss = self._loss_of(logits_NK.float(), self._y_NK)
+        loss: Tensor = self._loss_of(logits_NK.float(), self._y_NK)
         loss.backward()
+        self._device.flush()
         self._optimizer.step()
+        self._device.flush()
         return loss.detach()
 
 
@@ -171,10 +173,10 @@ def _plain(device: Device, on: torch.device, row: Row, sizes: Sizes) -> Result:
     """A loop without compilation: as the public CheXNet repositories train, or in the device's own precision and format."""
     is_plain = row.kind == "fp32"
     memory_format = torch.contiguous_format if is_plain else device.memory_format
-    precision = "fp32" if is_plain else device.native_precision()
+    precision: Arithmetic = "fp32" if is_plain else device.native_precision()
     network = _network(on, sizes, memory_format)
     options = {} if is_plain else device.optimizer_options()
-    step = Step(network, _batch(on, row, sizes, memory_format), options, lambda: device.autocast(precision))
+    step = Step(device, network, _batch(on, row, sizes, memory_format), precision, options)
     steps = min(PLAIN_STEPS, max(1, sizes.images // row.batch))
     step_s(step, 3)
     seconds = tuple(step_s(_reading(step) if is_plain else step, steps) for _ in range(sizes.rounds))
@@ -203,7 +205,9 @@ def _inference(device: Device, on: torch.device, row: Row, sizes: Sizes) -> Iter
     def of(module: nn.Module) -> Callable[[], Tensor]:
         def predict() -> Tensor:
             with torch.no_grad(), device.autocast(precision):
-                return module(x_NCHW)
+                logits_NK: Tensor = module(x_NCHW)
+            device.flush()
+            return logits_NK
 
         return predict
 
@@ -258,7 +262,7 @@ def _bar(run: Run, row: Row, sizes: Sizes) -> Step:
     network = _network(run.on, sizes, run.memory_format)
     part = run.device.compiled(network, run.mode)
     x_NCHW = _batch(run.on, row, sizes, run.memory_format)
-    return Step(part, x_NCHW, run.device.optimizer_options(), lambda: run.device.autocast(run.precision))
+    return Step(run.device, part, x_NCHW, run.precision, run.device.optimizer_options())
 
 
 def _turns(run: Run, training: Training, bar: Callable[[], Tensor], rounds: int) -> tuple[tuple[float, ...], ...]:
@@ -334,6 +338,7 @@ def _config(row: Row, sizes: Sizes, folder: Path) -> TrainConfig:
         "crop-px": sizes.px,
         "pack-side": sizes.side,
         "compile": sizes.compile,
+        "preflight": "off",
         "epochs": sizes.rounds + 2,
     }
     argv = [f"--{name}={value}" for name, value in flags.items()]
