@@ -129,8 +129,9 @@ def _keep_freed_memory() -> None:
     if any(name.startswith("MALLOC_") for name in os.environ):  # the user has set the allocator up
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    for setting in (TRIM_THRESHOLD, MMAP_THRESHOLD) if mallopt is not None else ():
-        mallopt(*setting)
+    if mallopt is not None:
+        mallopt(*TRIM_THRESHOLD)
+        mallopt(*MMAP_THRESHOLD)
 
 
 def autocast(precision: Arithmetic) -> AbstractContextManager[Any]:
