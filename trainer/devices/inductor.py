@@ -5,8 +5,9 @@ import importlib.util
 import os
 import shutil
 import sysconfig
+import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -50,12 +51,16 @@ def compiled(module: nn.Module) -> nn.Module:
 def keep_files_in(folder: Path, cores: int) -> None:
     """Keep compiled code in this folder of this user, where a restart finds it, and compile on at most so many cores.
 
-    Inductor's own variables take precedence. Without the call it writes to a folder in the temporary directory.
+    Inductor's own variables take precedence. Without the call it writes to a folder in the temporary directory, and torch sets the
+    variable to that when it is loaded.
     """
-    if _FOLDER not in os.environ:
+    given = os.environ.get(_FOLDER)
+    if given is None or given.startswith(str(Path(tempfile.gettempdir()) / "torchinductor_")):
         folder.chmod(0o700)  # what is in it is executed
         os.environ[_FOLDER] = str(folder.resolve())
-    os.environ.setdefault(_PROCESSES, str(max(1, min(MOST_PROCESSES, cores))))
+    if _PROCESSES not in os.environ:
+        config: Any = importlib.import_module("torch._inductor.config")
+        config.compile_threads = max(1, min(MOST_PROCESSES, cores))
 
 
 def _program(variable: str, *names: str) -> str | None:

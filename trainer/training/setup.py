@@ -198,9 +198,7 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
 
 def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: RankLog, held: ExitStack) -> _Workers:
     """Open the device and join the other workers, under the watchdog."""
-    device, mode = _once_per_node(world, lambda: _device(config))
-    if mode == "compile":
-        inductor.keep_files_in(cache_folder(cache_of(config), "compiled"), usable_cores() // world.local_size)
+    device, mode = _once_per_node(world, lambda: _device(config, world))
     on = device.open(world.local_rank, world.local_size)
     precision = _once_per_node(world, lambda: devices.arithmetic(device, config.precision))
     watchdog = Watchdog(
@@ -281,7 +279,7 @@ def why_not_compiled(run: Run) -> str | None:
     config = run.config
     if config.compile != "auto" or run.mode == "compile":
         return None
-    if config.activation_memory == "low" and run.device.choose_mode(config.gaudi_mode, "auto") == "compile":
+    if config.recomputes and run.device.choose_mode(config.gaudi_mode, "auto") == "compile":
         return "what `--activation-memory low` computes again is not compiled"
     return run.device.cannot_compile()
 
@@ -330,10 +328,13 @@ def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
     return leave
 
 
-def _device(config: TrainConfig) -> tuple[Device, Mode]:
-    """The device and its mode."""
+def _device(config: TrainConfig, world: World) -> tuple[Device, Mode]:
+    """The device and its mode, with a place for compiled code."""
     device = devices.find(config.device)
-    return device, device.choose_mode(config.gaudi_mode, config.compile_choice)
+    mode = device.choose_mode(config.gaudi_mode, config.compile_choice)
+    if mode == "compile":
+        inductor.keep_files_in(cache_folder(cache_of(config), "compiled"), usable_cores() // world.local_size)
+    return device, mode
 
 
 def _memory_format(prefix: Prefix, device: Device) -> str:

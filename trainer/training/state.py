@@ -131,16 +131,20 @@ def _network(run: Run, *, initialised: bool) -> nn.Module:
             run.config.model,
             run.config.head,
             len(run.table.findings),
-            recomputes=run.config.activation_memory == "low",
+            recomputes=run.config.recomputes,
         )
     torch.manual_seed(run.config.seed + 1 + run.group.world.rank)
     return network if initialised else network.to_empty(device="cpu")
 
 
-def prepare_epoch(run: Run, training: Training, epoch: int) -> None:
-    """Prepare for this epoch, counted from 0: freeze or unfreeze the backbone. Collective: all ranks call it."""
+def prepare_epoch(run: Run, training: Training, epoch: int) -> bool:
+    """Prepare for this epoch, counted from 0: freeze or unfreeze the backbone; whether its first steps compile.
+
+    Collective: all ranks call it.
+    """
     frozen = run.config.freezes(epoch)
-    if frozen != training.frozen:
+    changes = frozen != training.frozen
+    if changes:
         (architectures.freeze if frozen else architectures.unfreeze)(training.network)
         training.parallel = training.network
         gc.collect()  # the previous wrapper has hooks on the same parameters until it is collected
@@ -148,6 +152,7 @@ def prepare_epoch(run: Run, training: Training, epoch: int) -> None:
         training.parallel = in_parallel(run.group.world.size, run.device, part)
         training.frozen = frozen
     architectures.to_training(training.network, frozen=frozen)
+    return changes and run.mode != "eager"
 
 
 def in_parallel(workers: int, device: Device, part: nn.Module) -> nn.Module:

@@ -10,10 +10,10 @@ WARMING_UP_STEPS: Final = 3
 
 
 class Meter:
-    """Throughput of an epoch without its first steps."""
+    """Throughput of an epoch without its first steps; with them where it has no others, and they do not compile."""
 
-    def __init__(self, loader: Batches, global_batch: int) -> None:
-        self._loader, self._global_batch = loader, global_batch
+    def __init__(self, loader: Batches, global_batch: int, *, compiles: bool) -> None:
+        self._loader, self._global_batch, self._compiles = loader, global_batch, compiles
         self._utilisations: list[float] = []
         self._restart(0)
 
@@ -24,6 +24,8 @@ class Meter:
     def count(self, steps: int) -> None:
         """Set the number of finished steps."""
         self._steps = steps
+        if self._compiles and steps < WARMING_UP_STEPS:
+            self._skipped = steps
         if steps == WARMING_UP_STEPS:
             self._restart(steps)
 

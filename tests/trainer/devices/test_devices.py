@@ -4,6 +4,7 @@ import copy
 import os
 import re
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -279,13 +280,23 @@ def test_compiled_code_is_kept_in_a_folder_of_this_user(monkeypatch, tmp_path):
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS"):
         monkeypatch.setenv(name, "x")
         monkeypatch.delenv(name)
+    config = SimpleNamespace(compile_threads=96)
+    monkeypatch.setitem(sys.modules, "torch._inductor.config", config)
     tmp_path.chmod(0o777)
+    monkeypatch.setenv(
+        "TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_me"
+    )  # by torch, when it was loaded
     inductor.keep_files_in(tmp_path, 96)
     assert tmp_path.stat().st_mode & 0o777 == 0o700
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
-    assert os.environ["TORCHINDUCTOR_COMPILE_THREADS"] == "4"
-    inductor.keep_files_in(tmp_path / "other", 0)  # the user's own take precedence
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
+    assert config.compile_threads == 4
+    inductor.keep_files_in(tmp_path, 0)
+    assert config.compile_threads == 1
+    for name, value in (("TORCHINDUCTOR_CACHE_DIR", "/elsewhere"), ("TORCHINDUCTOR_COMPILE_THREADS", "9")):
+        monkeypatch.setenv(name, value)
+    inductor.keep_files_in(tmp_path / "other", 3)  # the user's own take precedence
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/elsewhere"
+    assert config.compile_threads == 1
 
 
 def gradients(part, x):

@@ -18,6 +18,7 @@ from trainer.config import from_argv
 from trainer.data.labels import FINDINGS
 from trainer.data.loader import Batch
 from trainer.data.synthetic import write_phantoms
+from trainer.devices import cpu
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
 from trainer.layout import state_key
 from trainer.models.architectures import build
@@ -34,6 +35,7 @@ from trainer.training import setup as assembly
 from trainer.training.feed import of_images
 from trainer.training.loop import _NonFiniteGuard, train, train_step
 from trainer.training.snapshot import from_bytes
+from trainer.training.step_inputs import EpochInputs
 
 RECIPE = tiny(2)
 
@@ -439,6 +441,7 @@ def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
     device = SimpleNamespace(
         autocast=lambda _: torch.autocast("cpu", enabled=False),
         flush=lambda: flushed.append(1),
+        clip=cpu.clip,
     )
     some_run = SimpleNamespace(
         config=config,
@@ -451,6 +454,7 @@ def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
         loss=LOSSES[loss],
         loader=None,
         evaluator=None,
+        pack=SimpleNamespace(index=SimpleNamespace(geometry=SimpleNamespace(side=72))),
     )
     training = SimpleNamespace(
         network=network,
@@ -459,7 +463,10 @@ def test_training_step_copies_nothing_from_the_device(monkeypatch, loss):
         feed=of_images(some_run),
     )
     finite = _NonFiniteGuard(torch.device("cpu"), 0)
-    result = train_step(some_run, training, Batch(np.array([3, 4]), torch.zeros(2, 1, 72, 72, dtype=torch.uint8)), 0)
+    samples_N = np.array([3, 4])
+    inputs = EpochInputs([samples_N], 0, training.feed.draws, torch.device("cpu")).of(0)
+    waiting.clear()  # before the first step of an epoch
+    result = train_step(some_run, training, Batch(samples_N, torch.zeros(2, 1, 72, 72, dtype=torch.uint8)), inputs)
     finite.note(result.grad_norm)
     assert reads == []
     assert waiting == [], "a copy to a card waits for all that the card has to do, unless told otherwise"

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import re
 import threading
 from contextlib import contextmanager
@@ -20,15 +21,16 @@ from trainer import devices
 from trainer.config import from_argv
 from trainer.data import augment
 from trainer.data.synthetic import write_phantoms
-from trainer.devices import cpu
+from trainer.devices import cpu, inductor
 from trainer.errors import InputError
-from trainer.layout import TRACE
+from trainer.layout import TRACE, state_key
 from trainer.models import architectures
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Coordination
 from trainer.runtime.world import World
-from trainer.training import loop, run_data
+from trainer.training import loop, run_data, setup, throughput
+from trainer.training.final_scoring import flush
 from trainer.training.profiling import TOP, top_operations
 from trainer.training.step_inputs import EpochInputs
 
@@ -143,8 +145,9 @@ def phantoms(tmp_path_factory):
 
 
 @pytest.fixture
-def run(phantoms, tmp_path, tmp_path_factory):
-    """Start a run of one epoch of four steps: name and flags to its entry of metrics and its lines."""
+def run(phantoms, tmp_path, tmp_path_factory, monkeypatch):
+    """Start a run of one epoch of four steps, without its final evaluation: name and flags to its entry of metrics and its lines."""
+    monkeypatch.setattr(loop, "finish", lambda run, *_: flush(run))
 
     def start(name, *flags):
         lines, cache = [], tmp_path_factory.getbasetemp() / "step-cache"
@@ -164,15 +167,10 @@ def test_guard_finds_what_waits_for_the_device(guard, monkeypatch, run):
     assert "__bool__" in guard.found
 
 
-def test_epoch_waits_for_the_device_only_to_log(guard, run):
-    """Each wait leaves the device idle until the host has queued the next kernels."""
-    run("r", "--log-every-steps", "3", "--crop", "resized", "--rotate", "10")
-    assert guard.epochs == 1
-    assert guard.found == []
-
-
-def test_epoch_with_unknown_labels_waits_only_to_log(guard, run, monkeypatch):
-    """Their weights differ from step to step."""
+def test_epoch_waits_for_the_device_only_to_log(guard, run, monkeypatch):
+    """Each wait leaves the device idle until the host has queued the next kernels. Some labels are unknown: their weights differ from
+    step to step.
+    """
     read = run_data.labelled
 
     def labelled(place, kept_split=None):
@@ -182,7 +180,7 @@ def test_epoch_with_unknown_labels_waits_only_to_log(guard, run, monkeypatch):
         return replace(source, table=replace(source.table, labels_NK=labels_NK))
 
     monkeypatch.setattr(run_data, "labelled", labelled)
-    run("r")
+    run("r", "--log-every-steps", "3", "--crop", "resized", "--rotate", "10")
     assert guard.epochs == 1
     assert guard.found == []
 
@@ -192,6 +190,53 @@ def test_epoch_of_a_frozen_backbone_waits_only_to_log(guard, classify, flags):
     classify("r", *STILL, "--epochs", "1", *flags)
     assert guard.epochs == 1
     assert guard.found == []
+
+
+def compiling_by_default(gaudi_mode, compile_):
+    """As a GPU with triton."""
+    return "eager" if compile_ == "off" else "compile"
+
+
+@pytest.mark.parametrize(
+    ("device", "flags", "reason"),
+    [
+        ({"cannot_compile": lambda: "triton is not installed"}, (), "triton is not installed"),
+        ({"cannot_compile": lambda: "triton is not installed"}, ("--compile", "off"), None),
+        (
+            {"choose_mode": compiling_by_default},
+            ("--activation-memory", "low"),
+            "what `--activation-memory low` computes again is not compiled",
+        ),
+        ({}, ("--activation-memory", "low"), None),
+    ],
+    ids=["triton is missing", "off by the user", "low activation memory", "never on this device"],
+)
+def test_why_a_run_is_not_compiled_is_known(device, flags, reason):
+    """Slower than it could be is not seen otherwise."""
+    config = from_argv(placed(tiny(1), "data", "out", "out/cache", "r", *flags))
+    chosen = like_cpu(**device)
+    mode = chosen.choose_mode(None, config.compile_choice)
+    assert mode == "eager"
+    assert setup.why_not_compiled(SimpleNamespace(config=config, device=chosen, mode=mode)) == reason
+
+
+def test_compilation_that_is_required_and_does_not_work_is_refused_before_data_is_read(run, monkeypatch):
+    monkeypatch.setattr(inductor.shutil, "which", lambda _: None)
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(InputError, match=r"cannot compile the network on cpu: .*--compile on"):
+        run("r", "--compile", "on", "--data", "/nowhere")
+
+
+def test_run_that_resumes_in_another_mode_says_so(run, monkeypatch):
+    """Its numbers differ by rounding from then on."""
+    run("r", "--max-steps", "1")
+    compiled = like_cpu(choose_mode=compiling_by_default, compiled=lambda module, _: module)
+    monkeypatch.setattr(devices, "find", lambda _: compiled)
+    _, lines = run("r", "--max-steps", "1")
+    assert any(
+        "in the mode `eager` and resumes in `compile` (`--compile`): results differ by rounding" in line
+        for line in lines
+    )
 
 
 def test_inputs_of_an_epoch_are_those_of_its_steps():
@@ -236,12 +281,14 @@ def test_activations_computed_again_change_no_number():
     assert all(layer.momentum == 0.1 for layer in low.modules() if isinstance(layer, torch.nn.BatchNorm2d))
 
 
-def test_run_with_low_activation_memory_ends_as_one_without(run, tmp_path):
-    """And may be resumed with or without it."""
+def test_run_with_low_activation_memory_has_the_state_of_one_without(run, tmp_path):
+    """Weights, statistics and Adam's averages, bit for bit."""
     run("normal")
-    run("low", "--activation-memory", "low")
-    normal, low = ((tmp_path / name / "model/model.safetensors").read_bytes() for name in ("normal", "low"))
-    assert low.replace(b'"low"', b'"normal"')[-4000:] == normal[-4000:]
+    _, lines = run("low", "--activation-memory", "low", "--parity-check", "1")
+    assert any("parity check passed" in line for line in lines)
+    assert not any("without torch.compile" in line for line in lines)  # nothing is, on this device
+    normal, low = ((tmp_path / name / state_key(4)).read_bytes() for name in ("normal", "low"))
+    assert low == normal
 
 
 def test_profile_of_the_steps_after_the_warm_up_is_written_into_the_run(run, tmp_path):
@@ -259,7 +306,10 @@ def test_profile_of_the_steps_after_the_warm_up_is_written_into_the_run(run, tmp
 
 def test_profile_that_an_epoch_ends_has_fewer_steps(run):
     """Validation is no part of it."""
-    _, lines = run("r", "--profile", "1000")
+    entry, lines = run("r", "--profile", "100")
+    assert entry["peak_memory_bytes"] is None  # the processor does not report it
+    assert "device_counters" not in entry
+    assert not any("peak_memory" in line for line in lines)
     assert any(line.startswith("profile of 1 step: ") for line in lines)
 
 
@@ -278,14 +328,12 @@ def test_top_operations_are_by_time_on_the_device_where_there_is_any():
 
 def test_peak_memory_of_an_epoch_is_in_its_entry_and_its_line(run, monkeypatch):
     """Where the device reports it; the process's own memory is not that of tensors."""
-    entry, lines = run("cpu")
-    assert entry["peak_memory_bytes"] is None
-    assert "device_counters" not in entry
-    assert not any("peak_memory" in line for line in lines)
-    monkeypatch.setattr(devices, "find", lambda _: like_cpu(peak_memory_bytes=lambda: 3 << 30))
+    device = like_cpu(peak_memory_bytes=lambda: 3 << 30, cannot_compile=lambda: "triton is not installed")
+    monkeypatch.setattr(devices, "find", lambda _: device)
     entry, lines = run("other")
     assert entry["peak_memory_bytes"] == 3 << 30
     assert any(" peak_memory=3.00GiB" in line for line in lines)
+    assert lines.count("training goes on without torch.compile: triton is not installed") == 1
 
 
 def test_operations_that_still_run_on_the_host_are_named(run, monkeypatch):
@@ -296,6 +344,7 @@ def test_operations_that_still_run_on_the_host_are_named(run, monkeypatch):
     entry, lines = run("r")
     [warning] = [line for line in lines if "run on the host" in line]
     assert warning.startswith("warning: cpu has no aten::b: ")
+    assert "cpu counted in this start: graph_compilation 4" in lines
     assert entry["device_counters"]["graph_compilation"] == 4
 
 
@@ -327,3 +376,18 @@ def test_memory_that_runs_out_in_a_step_is_named_with_the_batch(run, monkeypatch
     monkeypatch.setattr(loop, "train_step", step)
     with pytest.raises(InputError, match=r"on 8 images of 32 x 32 pixels per worker and step: out of memory \(CUDA"):
         run("r")
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_steps_that_compile_are_no_part_of_the_throughput(monkeypatch, compiles):
+    """An epoch of a few steps has none then; otherwise its warm-up is better than nothing."""
+    clock = [0.0]
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
+    meter = throughput.Meter(SimpleNamespace(waited_s=0.0), 8, compiles=compiles)
+    rates = []
+    for step, seconds in enumerate([100.0, 50.0, 50.0, 2.0, 2.0], start=1):
+        clock[0] += seconds
+        meter.count(step)
+        rates.append(meter.images_per_s())
+    warm_up = [math.nan, math.nan] if compiles else [0.08, 16 / 150]
+    assert rates == pytest.approx([*warm_up, math.nan, 4.0, 4.0], nan_ok=True)
