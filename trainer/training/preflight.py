@@ -15,12 +15,11 @@ from typing import Final
 import torch
 
 from trainer.config import TrainConfig
-from trainer.devices import Device
+from trainer.devices import Device, trial
 from trainer.errors import JobFailedError, KnownError
 from trainer.location import Location
 from trainer.runs import known_nodes, node_checks
 from trainer.runs.checks import Outcome, Row, as_table, from_json
-from trainer.runtime import device_trial
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.world import World
 from trainer.storage import Storage, open_storage
@@ -133,10 +132,10 @@ def note_nodes(preflight: Preflight, group: WorkerGroup, storage: Storage) -> No
 def device_row(device: Device, world: World) -> Row:
     """Row of a trial of this worker's device. Raises: InputError for software that does not fit the device."""
     try:
-        trial = device_trial.run(device.name, world.local_rank, world.local_size)
+        found = trial.run(device.name, world.local_rank, world.local_size)
     except JobFailedError as problem:
         return Row(DEVICE, Outcome("FAIL", str(problem.args[0]), problem.hint or ""))
-    return Row(DEVICE, Outcome("OK", f"{trial.hardware} with {trial.software} computed in {trial.seconds:.1f} s"))
+    return Row(DEVICE, Outcome("OK", f"{found.hardware} with {found.software} computed in {found.seconds:.1f} s"))
 
 
 def node_rows(device: Device, world: World) -> Iterator[Row]:

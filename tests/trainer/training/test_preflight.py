@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from trainer.config import from_argv
-from trainer.devices import cpu
+from trainer.devices import cpu, trial
+from trainer.devices.trial import Trial
 from trainer.errors import InputError, JobFailedError, RemoteError
 from trainer.layout import POD_NODE
 from trainer.runs import known_nodes, node_checks
 from trainer.runs.checks import Outcome, Row
-from trainer.runtime import device_trial
-from trainer.runtime.device_trial import Trial
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.world import World
 from trainer.storage import LocalStorage
@@ -31,7 +30,7 @@ def tried(monkeypatch):
         return Trial("one card", "torch", 1.0)
 
     monkeypatch.setattr(cpu, "is_accelerator", True)
-    monkeypatch.setattr(device_trial, "run", run)
+    monkeypatch.setattr(trial, "run", run)
     return trials
 
 
@@ -75,7 +74,7 @@ def test_device_that_fails_its_trial_stops_the_run_before_it_is_opened(classify,
     def fails(*_):
         raise JobFailedError("the trial of cpu did not end within 90 s", hint="keep jobs off the node")
 
-    monkeypatch.setattr(device_trial, "run", fails)
+    monkeypatch.setattr(trial, "run", fails)
     with pytest.raises(JobFailedError) as failed:
         classify("r", "--max-steps", "1")
     assert "preflight failed on node `gpu-1`: device: the trial of cpu did not end within 90 s" in str(failed.value)
@@ -90,7 +89,7 @@ def test_software_that_does_not_fit_is_no_defect_of_the_node(classify, monkeypat
     def refuses(*_):
         raise InputError("cannot train on Tesla P100", hint="another image")
 
-    monkeypatch.setattr(device_trial, "run", refuses)
+    monkeypatch.setattr(trial, "run", refuses)
     with pytest.raises(InputError, match="cannot train on Tesla P100"):
         classify("r", "--max-steps", "1")
 

@@ -1,6 +1,6 @@
 """Trial of a device in a process of its own: a crash, a hang or a message of the driver ends that process, not the worker.
 
-Run as `python -m trainer.runtime.device_trial NAME LOCAL_RANK LOCAL_SIZE`, it opens the device, computes one product of matrices and
+Run as `python -m trainer.devices.trial NAME LOCAL_RANK LOCAL_SIZE`, it opens the device, computes one product of matrices and
 prints a line of JSON. It must have ended before the worker opens the device: some cards are locked by a process until its end.
 """
 
@@ -16,6 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import torch
+
+from trainer import devices
 from trainer.errors import InputError, JobFailedError, KnownError, on_one_line
 from trainer.limits import parsed_json
 from trainer.runtime import parent_watch
@@ -106,8 +109,6 @@ def _passed(line: str, seconds: float) -> Trial:
 
 def main(argv: Sequence[str]) -> int:
     """Open the device and compute; prints the result, and returns the exit code."""
-    from trainer import devices  # noqa: PLC0415 - loads torch, which the parent's side of this module does without
-
     name, local_rank, local_size = argv
     device = devices.load(name)
     try:
@@ -126,9 +127,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _compute(device: Any, local_rank: int, local_size: int) -> float:  # noqa: ANN401 - a module with the protocol's functions
-    import torch  # noqa: PLC0415 - as above
-
+def _compute(device: devices.Device, local_rank: int, local_size: int) -> float:
     on = device.open(local_rank, local_size)
     ones = torch.ones(SIDE, SIDE, device=on)
     total = (ones @ ones).sum()

@@ -7,18 +7,17 @@ import sys
 
 import pytest
 
-from trainer.devices import cpu
+from trainer.devices import cpu, trial
 from trainer.errors import InputError, JobFailedError
-from trainer.runtime import device_trial
 
 
-def trial(code, **limits):
+def tried(code, **limits):
     """The result of a trial by a program of this code, instead of ours."""
-    return device_trial.run("hpu", 3, 8, program=(sys.executable, "-c", code), **limits)
+    return trial.run("hpu", 3, 8, program=(sys.executable, "-c", code), **limits)
 
 
 def test_device_that_computes_passes(warm):
-    found = device_trial.run("cpu", 0, 1, program=(warm, "-m", "trainer.runtime.device_trial"))
+    found = trial.run("cpu", 0, 1, program=(warm, "-m", "trainer.devices.trial"))
     assert found.software == cpu.software()
     assert "thread" in found.hardware
     assert found.seconds > 0
@@ -37,7 +36,7 @@ def test_device_that_computes_passes(warm):
 def test_process_that_does_not_report_a_result_is_a_defective_device(code, words):
     """Its last line is all that a driver says."""
     with pytest.raises(JobFailedError) as failed:
-        trial(code)
+        tried(code)
     assert words in str(failed.value)
     assert "the trial of hpu" in str(failed.value)
 
@@ -47,7 +46,7 @@ def test_process_that_hangs_is_killed(tmp_path):
     pid = tmp_path / "pid"
     code = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); print('opening', flush=True); time.sleep(600)"
     with pytest.raises(JobFailedError, match="did not end within 0 s"):
-        trial(code, limit_s=0.4)
+        tried(code, limit_s=0.4)
     if pid.exists():
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid.read_text()), signal.SIG_DFL)
@@ -57,7 +56,7 @@ def test_refusal_of_the_device_is_passed_on():
     """A card without kernels is no defect of the node."""
     refusal = {"error": "cannot train on Tesla P100", "hint": "another image"}
     with pytest.raises(InputError, match="cannot train on Tesla P100") as refused:
-        trial(f"print({'trial: ' + json.dumps(refusal)!r})")
+        tried(f"print({'trial: ' + json.dumps(refusal)!r})")
     assert refused.value.hint == "another image"
 
 
@@ -82,11 +81,11 @@ def test_process_says_in_its_last_line_what_it_found(changed, code, line, monkey
     """Torch's errors have advice after the cause."""
     for name, act in changed.items():
         monkeypatch.setattr(cpu, name, act)
-    assert device_trial.main(["cpu", "0", "1"]) == code
+    assert trial.main(["cpu", "0", "1"]) == code
     assert capsys.readouterr().out.splitlines()[-1].startswith(line)
 
 
 def test_wrong_result_is_a_defect(monkeypatch, capsys):
-    monkeypatch.setattr(device_trial, "_compute", lambda *_: 16777215.0)
-    assert device_trial.main(["cpu", "0", "1"]) == 3
+    monkeypatch.setattr(trial, "_compute", lambda *_: 16777215.0)
+    assert trial.main(["cpu", "0", "1"]) == 3
     assert capsys.readouterr().out == "wrong result: 16777215 instead of 16777216\n"
