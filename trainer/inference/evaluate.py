@@ -336,6 +336,7 @@ def _evaluator(one: _Prepared, device: Device, group: WorkerGroup, pack: Pack) -
         batch=batch,
         findings=len(one.trained.findings) * views_of(one.request.tta),
         mode=device.inference_mode(),
+        side_by_side=True,
     )
 
 

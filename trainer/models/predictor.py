@@ -4,6 +4,7 @@ Shapes: N images, C channels, H x W pixels, K findings.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,6 +37,10 @@ class DistributedPredictor:
     """Number of the network's outputs."""
     mode: Mode
     """Mode of the device."""
+    side_by_side: bool = False
+    """Whether forward passes may run in several threads, as `forward_threads` does. Not between steps of a training: how these round could
+    depend on torch's number of threads having been set, and a run that resumes has not set it.
+    """
 
     def predict(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
         """Logits of these samples in order, float32 [N, K], on every rank; no sample counts twice. Collective: all ranks call it.
@@ -48,9 +53,11 @@ class DistributedPredictor:
         batches = evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=self.batch)
         own_logits = [np.empty((0, self.findings), np.float32)]
         network.eval()
-        compiled = self.device.compiled(network, self.mode)
-        with forward_threads(self.device, self.mode, self.batch) as threads:
-            for logits_NK in threads.computed(partial(self._logits, compiled), self.loader.batches(batches)):
+        compute = partial(self._logits, self.device.compiled(network, self.mode))
+        loaded = self.loader.batches(batches)
+        threads = forward_threads(self.device, self.mode, self.batch) if self.side_by_side else nullcontext()
+        with threads as started:
+            for logits_NK in map(compute, loaded) if started is None else started.computed(compute, loaded):
                 own_logits.append(logits_NK)
                 after_batch()
         return self._gathered(np.concatenate(own_logits), len(rows_N))

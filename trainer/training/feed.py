@@ -81,7 +81,7 @@ def of_features(run: Run, network: nn.Module, step: int) -> Feed:
     rows_N = np.concatenate([run.rows["train"], run.rows["val"]])
     world = run.group.world
     batches = len(evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=run.evaluator.batch))
-    whole = replace(run.evaluator, findings=architectures.features_of(network))
+    whole = replace(run.evaluator, findings=architectures.features_of(network), side_by_side=True)
     with (
         run.watchdog.progress(run.reporter.progress, TASK, batches) as advance,
         architectures.headless(network) as backbone,
