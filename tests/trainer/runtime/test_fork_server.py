@@ -260,7 +260,7 @@ def test_workers_of_the_trainer_are_forked_with_their_share_of_the_cores(monkeyp
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("PYTHON_EXEC", raising=False)
     monkeypatch.delenv("PET_NPROC_PER_NODE", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(entrypoint, "threads_per_worker", lambda workers: 8 // workers)
     assert entrypoint._prepare_to_fork(argv) is forks
     assert os.environ.get("OMP_NUM_THREADS") == threads
 
