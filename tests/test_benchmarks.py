@@ -74,7 +74,7 @@ def seen_by_hooks(model, px):
     return seen
 
 
-@pytest.mark.parametrize(("model", "px"), [("densenet121", 224), ("densenet121", 320), ("densenet_tiny", 32)])
+@pytest.mark.parametrize(("model", "px"), [("densenet121", 224), ("densenet_tiny", 96)])
 def test_layers_counted_by_hand_are_those_that_the_network_calls(model, px):
     counted = [
         (each.kind.removeprefix("concat "), each.read, each.written)
