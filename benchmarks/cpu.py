@@ -90,7 +90,7 @@ def bare(work: Work, after_step: Step) -> None:
     ]
     x_N1SS, y_NK = torch.from_numpy(np.stack(squares))[:, None], torch.from_numpy(labels.labels_NK)
     mean, std = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    augment = v2.Compose([v2.RandomResizedCrop(work.crop_px, antialias=False), v2.RandomHorizontalFlip()])
+    augment = v2.Compose([v2.RandomResizedCrop(work.crop_px), v2.RandomHorizontalFlip()])
     network = network_of(work.model, y_NK.shape[1]).to(memory_format=torch.channels_last).train()
     loss_of, parameters = nn.BCEWithLogitsLoss(), list(network.parameters())
     optimizer = torch.optim.Adam(parameters, lr=1e-4, weight_decay=1e-5)

@@ -267,9 +267,14 @@ class TrainConfig(LabelChoices):
             )
 
     @property
+    def recomputes(self) -> bool:
+        """Whether activations are computed again in the backward pass."""
+        return self.activation_memory == "low"
+
+    @property
     def compile_choice(self) -> Compile:
         """`--compile`, where `auto` is off if activations are computed again."""
-        return "off" if self.activation_memory == "low" and self.compile == "auto" else self.compile
+        return "off" if self.recomputes and self.compile == "auto" else self.compile
 
     @property
     def changes_images(self) -> bool:

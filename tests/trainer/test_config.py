@@ -125,6 +125,7 @@ def test_later_flags_are_written_only_where_they_differ_from_their_default():
 )
 def test_low_activation_memory_is_refused_where_it_has_no_effect(flags, named):
     """And where what is computed again would be compiled."""
+    assert from_argv(REQUIRED).recomputes is False
     with pytest.raises(InputError, match=f"--activation-memory low .*{named}"):
         from_argv([*REQUIRED, "--activation-memory", "low", *flags])
     assert from_argv([*REQUIRED, "--activation-memory", "low"]).compile_choice == "off"

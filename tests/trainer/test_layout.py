@@ -51,6 +51,7 @@ OURS = [
     "report/index.html",
     "report/curves.png",
     "report/gallery.json",
+    "profile/trace.json.gz",
     "tensorboard/events.out.tfevents.1790000000.000000",
     "logs/rank-00000.log",
     "logs/rank-123456.log",

@@ -4,7 +4,6 @@ Shapes: N images, C channels, H x W pixels, K findings.
 """
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from trainer.config import TrainConfig
 from trainer.data.loader import Rows, training_batches, training_order
-from trainer.devices import FALLBACK
 from trainer.errors import InputError, JobFailedError, KnownError, PeerError, TimeLimitError
 from trainer.evaluation.scores import LOG_ODDS, Scores, null_if_nan, score
 from trainer.layout import METRICS
@@ -32,6 +30,7 @@ from trainer.runtime.progress import Advance
 from trainer.runtime.torch_errors import translated_torch_errors
 from trainer.runtime.watchdog import COMPILING
 from trainer.runtime.world import World
+from trainer.training.fallbacks import Fallbacks
 from trainer.training.feed import of_features
 from trainer.training.final_scoring import FINAL_S, SCORING, Results, finish, flush
 from trainer.training.parity import check_parity
@@ -75,12 +74,10 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
     run.watchdog.heartbeat("preparing an epoch", timeout_scale=COMPILING)  # the first epoch synchronises all devices
     run.device.reset_peak_memory()
     compiles = prepare_epoch(run, training, epoch)
-    inputs = EpochInputs(batches, epoch, training.feed.draws, run.on)
-    if run.label_weights is not None:
-        run.label_weights.of_steps(epoch)  # copied now, not in a step
+    inputs = _inputs_of(run, training, epoch, batches)
     meter = Meter(training.feed.loader, run.global_batch, compiles=compiles)
-    finite = _NonFiniteGuard(run.on, training.step)
-    words, flags, warm = "", ControlFlags(), run.device.counters()
+    finite, fallbacks = _NonFiniteGuard(run.on, training.step), Fallbacks(run)
+    words, flags = "", ControlFlags()
     for number, batch in enumerate(training.feed.loader.batches(batches), start=1):
         run.watchdog.heartbeat(
             f"step {training.step + 1}", timeout_scale=COMPILING if number <= WARMING_UP_STEPS else 1.0
@@ -92,9 +89,8 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         note_step(training.step)
         finite.note(result.grad_norm)
         training.profiler.after_step()
+        fallbacks.after_step(number)
         meter.count(number)
-        if number == WARMING_UP_STEPS:
-            warm = run.device.counters()
         ends = number == len(batches)
         if training.step % run.config.log_every_steps == 0 or ends:
             run.group.all_or_raise(finite.check)
@@ -108,7 +104,7 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
             run.group.all_or_raise(finite.check)
             take_checkpoint(run, training)
     training.profiler.end()
-    report_fallbacks(run, warm)
+    fallbacks.report()
     return EpochResult(
         images_per_s=meter.images_per_s(),
         data_wait_share=meter.data_wait_share(),
@@ -125,6 +121,13 @@ def _batches_of(run: Run, epoch: int, first_step: int) -> list[Rows]:
     return training_batches(order, rank=world.rank, world=world.size, first_step=first_step)
 
 
+def _inputs_of(run: Run, training: Training, epoch: int, batches: list[Rows]) -> EpochInputs:
+    """What the steps of these batches need beside images, on the device."""
+    if run.label_weights is not None:
+        run.label_weights.of_steps(epoch)  # copied now, not in a step
+    return EpochInputs(batches, epoch, training.feed.draws, run.on)
+
+
 def _log(run: Run, training: Training, device_loss: Tensor, meter: Meter) -> str:
     """Record this step's loss, which waits for the device; returns a short status text."""
     loss = device_loss.item()
@@ -133,16 +136,6 @@ def _log(run: Run, training: Training, device_loss: Tensor, meter: Meter) -> str
         training.curves.add(training.step, {"train/loss": loss, "train/lr": training.optimizer.param_groups[0]["lr"]})
     epoch = (training.step - 1) // run.steps_per_epoch
     return f"epoch {epoch + 1}/{run.config.epochs} loss {loss:.4f} {meter.images_per_s():.1f} images/s"
-
-
-def report_fallbacks(run: Run, warm: Mapping[str, int]) -> None:
-    """Warn of operations that ran on the host since the warm-up, when the counters had these values."""
-    names = {name for name, count in run.device.counters().items() if count > warm.get(name, 0)}
-    fallbacks = sorted(name.removeprefix(FALLBACK) for name in names if name.startswith(FALLBACK))
-    if fallbacks:
-        run.reporter.line(
-            f"warning: {run.device.name} has no {', '.join(fallbacks)}: still run on the host after the warm-up, which makes steps slow"
-        )
 
 
 def _is_due(config: TrainConfig, step: int) -> bool:
@@ -211,7 +204,8 @@ def fit(run: Run, training: Training) -> list[history.Entry]:
             result = replace(result, seconds=time.perf_counter() - since_s)
             entries = _note_epoch(run, training, result, scores, entries)
             since_s += result.seconds
-    for name, number in sorted(run.device.counters().items()):
+    counters = sorted(run.device.counters().items()) if run.is_rank0 else []
+    for name, number in counters:
         run.reporter.line(f"{run.device.name} counted in this start: {name} {number}")
     return entries
 
@@ -307,7 +301,7 @@ def out_of_memory(config: TrainConfig, world: World, words: str) -> InputError:
     images = config.batch_per_worker(world.size)
     half = f"--batch-size {images // 2}" if config.batch_size else f"--global-batch-size {images // 2 * world.size}"
     flags = [half] if images > 1 else []
-    if config.model.startswith("densenet") and config.activation_memory == "normal":
+    if config.model.startswith("densenet") and not config.recomputes:
         flags.append("--activation-memory low")
     if config.precision == "fp32":
         flags.append("--precision bf16")

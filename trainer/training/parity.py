@@ -220,7 +220,8 @@ def _weights(run: Run) -> nn.Module:
     correct device would be refused.
     """
     torch.manual_seed(run.config.seed)
-    return architectures.build(run.config.model, run.config.head, len(run.table.findings))
+    config = run.config
+    return architectures.build(config.model, config.head, len(run.table.findings), recomputes=config.recomputes)
 
 
 def _copy(run: Run, training: Training, network: nn.Module, epoch: int) -> Training:

@@ -279,7 +279,7 @@ def why_not_compiled(run: Run) -> str | None:
     config = run.config
     if config.compile != "auto" or run.mode == "compile":
         return None
-    if config.activation_memory == "low" and run.device.choose_mode(config.gaudi_mode, "auto") == "compile":
+    if config.recomputes and run.device.choose_mode(config.gaudi_mode, "auto") == "compile":
         return "what `--activation-memory low` computes again is not compiled"
     return run.device.cannot_compile()
 

@@ -131,7 +131,7 @@ def _network(run: Run, *, initialised: bool) -> nn.Module:
             run.config.model,
             run.config.head,
             len(run.table.findings),
-            recomputes=run.config.activation_memory == "low",
+            recomputes=run.config.recomputes,
         )
     torch.manual_seed(run.config.seed + 1 + run.group.world.rank)
     return network if initialised else network.to_empty(device="cpu")

@@ -39,7 +39,7 @@ def add_gradients(run: Run, training: Training, x_N1SS: Tensor, inputs: StepInpu
     with run.device.autocast(run.precision):
         logits_NK = training.parallel(view)
     loss = run.loss(logits_NK.float(), y_NK, weights_NK)
-    with in_backward(training.network) if run.config.activation_memory == "low" else nullcontext():
+    with in_backward(training.network) if run.config.recomputes else nullcontext():
         loss.backward()
     run.device.flush()
     return loss.detach()

@@ -670,6 +670,26 @@ def test_threads_between_operations_that_run_already_are_left_alone(monkeypatch)
     assert cpu.open(0, 1) == torch.device("cpu")
 
 
+@pytest.mark.parametrize(
+    ("variable", "library", "expected"),
+    [
+        ("OTHER", "glibc", [(-1, 2**31 - 1), (-3, 2**30)]),
+        ("MALLOC_TRIM_THRESHOLD_", "glibc", []),
+        ("OTHER", "another", []),
+    ],
+)
+def test_freed_memory_is_kept_unless_the_user_sets_the_allocator_up(monkeypatch, variable, library, expected):
+    """Where the C library has no such setting, training goes on without it."""
+    made = []
+    functions = {"mallopt": lambda *given: made.append(given)} if library == "glibc" else {}
+    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda _: SimpleNamespace(**functions))
+    for name in [name for name in os.environ if name.startswith("MALLOC_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(variable, "1")
+    cpu.open(0, 1)
+    assert made == expected
+
+
 @pytest.fixture
 def processor(monkeypatch, tmp_path):
     """The processor that this text of /proc/cpuinfo describes; None for a system without it."""
