@@ -6,6 +6,7 @@ import os
 import shutil
 import sysconfig
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,8 +57,9 @@ def keep_files_in(folder: Path, cores: int) -> None:
     """
     given = os.environ.get(_FOLDER)
     if given is None or given.startswith(str(Path(tempfile.gettempdir()) / "torchinductor_")):
-        folder.chmod(0o700)  # what is in it is executed
-        os.environ[_FOLDER] = str(folder.resolve())
+        with suppress(OSError):  # of another user, or a file system without modes: then the temporary directory
+            folder.chmod(0o700)  # what is in it is executed
+            os.environ[_FOLDER] = str(folder.resolve())
     if _PROCESSES not in os.environ:
         config: Any = importlib.import_module("torch._inductor.config")
         config.compile_threads = max(1, min(MOST_PROCESSES, cores))
