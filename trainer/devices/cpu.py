@@ -27,8 +27,11 @@ uploads_ahead = False
 THREADS: Final = "OMP_NUM_THREADS"
 
 TRIM_THRESHOLD: Final = (-1, 2**31 - 1)
-MMAP_THRESHOLD: Final = (-3, 2**30)
-"""Settings of the C library's allocator and their values in bytes. Source: malloc.h of glibc (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD)."""
+MMAP_THRESHOLDS: Final = ((-3, 2**30), (-3, 2**25))
+"""Settings of the C library's allocator and their values in bytes; the second threshold is the largest that glibc before 2.35 accepts.
+
+Source: malloc.h and malloc.c of glibc (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, HEAP_MAX_SIZE / 2).
+"""
 
 CPUINFO: Final = Path("/proc/cpuinfo")
 
@@ -132,9 +135,9 @@ def _keep_freed_memory() -> None:
     if any(name.startswith("MALLOC_") for name in os.environ):  # the user has set the allocator up
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    # Without a threshold of its own, glibc raises it with use, which the other setting ends at the 128 KiB of the start.
+    if mallopt is not None and any(mallopt(*each) for each in MMAP_THRESHOLDS):
         mallopt(*TRIM_THRESHOLD)
-        mallopt(*MMAP_THRESHOLD)
 
 
 def autocast(precision: Arithmetic) -> AbstractContextManager[Any]:

@@ -243,19 +243,20 @@ def profiled() -> Sequence[torch.profiler.ProfilerActivity]:
 
 
 def counters() -> Mapping[str, int]:
-    """`graph_compilation`, and `cpu_fallback/OPERATION` for each operation that ran on the host; empty for a bridge without metrics.
+    """`graph_compilation`, and `cpu_fallback/OPERATION` for each operation that ran on the host, as far as the bridge has such metrics.
 
-    Source: metric_global of habana_frameworks.torch.hpu.metrics, whose values are TotalNumber and FallbackOps.
+    Source: metric_global of habana_frameworks.torch.hpu.metrics, whose values are TotalNumber and FallbackOps; None for a metric that the
+    release does not know.
     """
     try:
         metric_global = importlib.import_module("habana_frameworks.torch.hpu.metrics").metric_global
     except ImportError:
         return {}
-    compilations, fallbacks = (dict(metric_global(each).stats()) for each in ("graph_compilation", "cpu_fallback"))
-    by_operation = {
-        f"{FALLBACK}{operation}": int(count) for operation, count in fallbacks.get("FallbackOps", {}).items()
-    }
-    return {"graph_compilation": int(compilations.get("TotalNumber", 0)), **by_operation}
+    metrics = {each: metric_global(each) for each in ("graph_compilation", "cpu_fallback")}
+    stats = {each: dict(metric.stats()) for each, metric in metrics.items() if metric is not None}
+    compilations = {each: int(values.get("TotalNumber", 0)) for each, values in stats.items() if each != "cpu_fallback"}
+    fallbacks = dict(stats.get("cpu_fallback", {}).get("FallbackOps", {}))  # a copy: the bridge counts in it
+    return {**compilations, **{f"{FALLBACK}{operation}": int(count) for operation, count in fallbacks.items()}}
 
 
 def utilisation() -> float | None:

@@ -88,9 +88,9 @@ def train_epoch(run: Run, training: Training, advance: Advance) -> EpochResult:
         training.step += 1
         note_step(training.step)
         finite.note(result.grad_norm)
-        training.profiler.after_step()
+        profiled = training.profiler.after_step()
         fallbacks.after_step(number)
-        meter.count(number)
+        meter.count(number, measured=not profiled)
         ends = number == len(batches)
         if training.step % run.config.log_every_steps == 0 or ends:
             run.group.all_or_raise(finite.check)
@@ -204,6 +204,7 @@ def fit(run: Run, training: Training) -> list[history.Entry]:
             result = replace(result, seconds=time.perf_counter() - since_s)
             entries = _note_epoch(run, training, result, scores, entries)
             since_s += result.seconds
+    training.profiler.report_missing()
     counters = sorted(run.device.counters().items()) if run.is_rank0 else []
     for name, number in counters:
         run.reporter.line(f"{run.device.name} counted in this start: {name} {number}")

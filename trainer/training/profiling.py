@@ -26,27 +26,36 @@ class StepProfiler:
         self._seen = 0
         self._profiler: torch.profiler.profile | None = None
 
-    def after_step(self) -> None:
-        """Call after each step of training: starts after the warm-up, and ends after the requested steps."""
+    def after_step(self) -> bool:
+        """Call after each step of training: starts after the warm-up, and ends after the requested steps.
+
+        Returns whether the profile has made the step longer.
+        """
         if not self._left:
-            return
+            return False
         self._seen += 1
         if self._profiler is None:
             if self._seen >= WARMING_UP_STEPS:
                 self._profiler = torch.profiler.profile(activities=self._run.device.profiled())
                 self._run.watchdog.heartbeat("starting the profiler", timeout_scale=COMPILING)
                 self._profiler.start()
-            return
+                return True
+            return False
         self._left -= 1
         if not self._left:
             self.end()
+        return True
 
     def end(self) -> None:
         """End a profile that has begun, write its trace into the run and log its operations; call at the end of an epoch."""
         if self._profiler is None:
             return
         steps = (self._run.config.profile or 0) - self._left
-        profiler, self._profiler, self._left = self._profiler, None, 0
+        profiler, self._profiler = self._profiler, None
+        if not steps:
+            profiler.stop()  # the next epoch begins another
+            return
+        self._left = 0
         self._run.watchdog.heartbeat("writing the profile", timeout_scale=COMPILING)
         torch.zeros((), device=self._run.on).item()  # what is queued on the device belongs to the profile
         profiler.stop()
@@ -56,6 +65,13 @@ class StepProfiler:
         )
         for line in top_operations(list(profiler.key_averages())):
             self._run.reporter.line(line)
+
+    def report_missing(self) -> None:
+        """Call after the last step: log that there is no profile, where one was requested."""
+        if self._left:
+            self._run.reporter.line(
+                f"no profile: it begins after {WARMING_UP_STEPS} steps of this start and ends with the epoch, and there was no step between"
+            )
 
 
 def _trace(profiler: torch.profiler.profile) -> bytes:

@@ -10,7 +10,7 @@ WARMING_UP_STEPS: Final = 3
 
 
 class Meter:
-    """Throughput of an epoch without its first steps; with them where it has no others, and they do not compile."""
+    """Throughput of an epoch without its first steps; with them where it has fewer, and they do not compile."""
 
     def __init__(self, loader: Batches, global_batch: int, *, compiles: bool) -> None:
         self._loader, self._global_batch, self._compiles = loader, global_batch, compiles
@@ -19,15 +19,25 @@ class Meter:
 
     def _restart(self, steps: int) -> None:
         self._skipped, self._steps = steps, steps
-        self._start_s, self._waited_s = time.perf_counter(), self._loader.waited_s
+        self._start_s, self._waited_s = self._last = time.perf_counter(), self._loader.waited_s
 
-    def count(self, steps: int) -> None:
-        """Set the number of finished steps."""
+    def count(self, steps: int, *, measured: bool = True) -> None:
+        """Set the number of finished steps; those since the last call count, with their time, where they are `measured`."""
+        if not measured:
+            self._leave_out(steps - self._steps)
+        self._last = time.perf_counter(), self._loader.waited_s
         self._steps = steps
         if self._compiles and steps < WARMING_UP_STEPS:
             self._skipped = steps
         if steps == WARMING_UP_STEPS:
             self._restart(steps)
+
+    def _leave_out(self, steps: int) -> None:
+        """Leave out the newest steps: what counts begins so much later."""
+        since_s, waited_s = self._last
+        self._skipped += steps
+        self._start_s += time.perf_counter() - since_s
+        self._waited_s += self._loader.waited_s - waited_s
 
     def images_per_s(self) -> float:
         """Images per second over all workers; nan before there is a measured step."""

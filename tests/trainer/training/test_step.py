@@ -307,10 +307,18 @@ def test_profile_of_the_steps_after_the_warm_up_is_written_into_the_run(run, tmp
 def test_profile_that_an_epoch_ends_has_fewer_steps(run):
     """Validation is no part of it."""
     entry, lines = run("r", "--profile", "100")
+    assert entry["images_per_s"] is None  # profiled steps do not count, and there are no others
     assert entry["peak_memory_bytes"] is None  # the processor does not report it
     assert "device_counters" not in entry
     assert not any("peak_memory" in line for line in lines)
     assert any(line.startswith("profile of 1 step: ") for line in lines)
+
+
+def test_start_that_is_too_short_for_a_profile_says_so(run, tmp_path):
+    """Its third step begins one, which no step follows."""
+    _, lines = run("r", "--profile", "2", "--max-steps", "3")
+    assert any(line.startswith("no profile: it begins after 3 steps") for line in lines)
+    assert not (tmp_path / "r" / TRACE).exists()
 
 
 def test_top_operations_are_by_time_on_the_device_where_there_is_any():
@@ -346,6 +354,14 @@ def test_operations_that_still_run_on_the_host_are_named(run, monkeypatch):
     assert warning.startswith("warning: cpu has no aten::b: ")
     assert "cpu counted in this start: graph_compilation 4" in lines
     assert entry["device_counters"]["graph_compilation"] == 4
+
+
+def test_warm_up_of_a_short_epoch_is_no_warning(run, monkeypatch):
+    """Each of its operations may run on the host once."""
+    asked = count()
+    monkeypatch.setattr(devices, "find", lambda _: like_cpu(counters=lambda: {"cpu_fallback/aten::a": next(asked)}))
+    _, lines = run("r", "--max-steps", "2")
+    assert not any("run on the host" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -391,3 +407,16 @@ def test_steps_that_compile_are_no_part_of_the_throughput(monkeypatch, compiles)
         rates.append(meter.images_per_s())
     warm_up = [math.nan, math.nan] if compiles else [0.08, 16 / 150]
     assert rates == pytest.approx([*warm_up, math.nan, 4.0, 4.0], nan_ok=True)
+
+
+def test_profiled_steps_are_no_part_of_the_throughput(monkeypatch):
+    """Nor is the time in which the trace is written, nor their wait for data."""
+    clock, loader = [0.0], SimpleNamespace(waited_s=0.0)
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
+    meter = throughput.Meter(loader, 8, compiles=False)
+    for step, (seconds, waited_s) in enumerate([(9.0, 0.0)] * 3 + [(2.0, 1.0), (50.0, 40.0), (2.0, 1.0)], start=1):
+        clock[0] += seconds
+        loader.waited_s += waited_s
+        meter.count(step, measured=step != 5)
+    assert meter.images_per_s() == 4.0
+    assert meter.data_wait_share() == 0.5
