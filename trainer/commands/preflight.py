@@ -60,12 +60,13 @@ def _rows(config: TrainConfig, world: World) -> Iterator[Row]:
         yield from results(steps(config))
     row = Row("device", outcome_of(lambda: device(config, world)))
     yield row
-    if world.size > 1 and row.outcome.status == "OK":
-        yield from _group_rows(config, world)
+    if row.outcome.status == "OK":
+        yield from _host_rows(config, world) if world.size == 1 else _group_rows(config, world)
 
 
 def device(config: TrainConfig, world: World) -> Outcome:
-    """Check that the installed torch supports the device and its mode, and where there is a card, that it computes.
+    """Check that the installed torch supports the device and its mode, and where there is a card, that it computes; and that there are units
+    for the precision.
 
     Raises: KnownError.
     """
@@ -83,6 +84,8 @@ def device(config: TrainConfig, world: World) -> Outcome:
     if reason is not None:
         return Outcome("skipped", f"{software}; {reason}, so no card was compared with it")
     found.check(world.local_rank)
+    if config.precision != "auto":
+        found.check_precision(config.precision)
     if not found.is_accelerator:
         return Outcome("OK", software)
     from trainer.training.preflight import device_row  # noqa: PLC0415 - loads torch
@@ -94,6 +97,13 @@ def _found(config: TrainConfig) -> "Device":
     from trainer import devices  # noqa: PLC0415 - as above
 
     return devices.find("auto") if config.device == "auto" else devices.load(config.device)
+
+
+def _host_rows(config: TrainConfig, world: World) -> Iterator[Row]:
+    """Rows of this node for its device. The shared memory has been checked without it."""
+    from trainer.training.preflight import node_rows  # noqa: PLC0415 - loads torch
+
+    yield from (row for row in node_rows(_found(config), world) if row.check != SHARED_MEMORY)
 
 
 def _group_rows(config: TrainConfig, world: World) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 Shapes: N images, C channels, H x W pixels, K findings.
 """
 
+import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -135,7 +136,9 @@ def _log(run: Run, training: Training, device_loss: Tensor, meter: Meter) -> str
     if run.is_rank0:
         training.curves.add(training.step, {"train/loss": loss, "train/lr": training.optimizer.param_groups[0]["lr"]})
     epoch = (training.step - 1) // run.steps_per_epoch
-    return f"epoch {epoch + 1}/{run.config.epochs} loss {loss:.4f} {meter.images_per_s():.1f} images/s"
+    rate = meter.images_per_s()
+    words = f"epoch {epoch + 1}/{run.config.epochs} loss {loss:.4f}"
+    return words if math.isnan(rate) else f"{words} {rate:.1f} images/s"
 
 
 def _is_due(config: TrainConfig, step: int) -> bool:

@@ -120,6 +120,24 @@ def test_mode_that_the_device_does_not_have_fails():
     assert (found.status, found.fix) == ("FAIL", "remove --gaudi-mode")
 
 
+def test_precision_that_the_processor_has_no_units_for_fails(monkeypatch, tmp_path):
+    """Training refuses it."""
+    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
+    cpu.CPUINFO.write_text("model name : Old\nflags : fpu\n")
+    found = found_for("--device", "cpu", "--precision", "bf16")
+    assert (found.status, found.fix) == ("FAIL", "--precision fp32")
+    assert "cannot compute in bf16 on this processor: Old" in found.found
+    assert found_for("--device", "cpu", "--precision", "fp32").status == "OK"
+
+
+def test_node_that_lacks_huge_pages_is_a_warning(capsys, failing, monkeypatch):
+    """As at the start of a run."""
+    monkeypatch.setattr(cpu, "host_shortage", lambda: "no huge pages are free")
+    assert main(["preflight", *failing, "--json"]) == 3
+    row = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (row["check"], row["status"], row["found"]) == ("huge pages", "WARN", "no huge pages are free")
+
+
 def test_row_does_not_open_the_device(monkeypatch):
     """A card is held until its process ends, and the job may start meanwhile."""
     monkeypatch.setattr(cpu, "open", lambda *_: sys.exit("opened"))
