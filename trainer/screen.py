@@ -4,6 +4,7 @@ Messages escape foreign text where they are built (`errors.on_one_line`, `errors
 also covers tracebacks and warnings of libraries. Line breaks and tabs are kept: tables and documents need them.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,10 +56,23 @@ def screened() -> Iterator[None]:
 
 
 def screen() -> None:
-    """Screen stdout and stderr until the process ends."""
+    """Screen stdout and stderr until the process ends; one that the caller has closed is replaced by /dev/null."""
+    _open_closed()
     # stdout has documents in which `NAME: VALUE` may name a Kubernetes Secret, so only known and recognisable secrets
     # are redacted there.
     sys.stdout, sys.stderr = _screened(sys.stdout, assigned=False), _screened(sys.stderr, assigned=True)
+
+
+def _open_closed() -> None:
+    """Python leaves None in place of a closed stream, and the next file that is opened gets the stream's descriptor."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)  # noqa: FBT003 - takes no keyword
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115 - for good
 
 
 def _screened(stream: TextIO, *, assigned: bool) -> TextIO:

@@ -93,7 +93,9 @@ IN_DIRECTORY: Final = {"folder": FOLDER, "disk": DISK}
 MANY: Final = {"step": 14, "snapshot": 8, "state": 3, "manifest": 4, "prune": 2, "pack": 2, "folder": 6, "disk": 6}
 """So often at least a point of this phase is met in a run; others once."""
 
-KINDS: Final = ["rank", "torchrun", "all", "term", "server", "pack"]
+KINDS: Final = ["rank", "torchrun", "all", "term", "server", "pack", "forks"]
+"""A worker, torchrun alone, all at once, SIGTERM to torchrun, the bucket's server, all and the node's pack is damaged, what forks the workers."""
+
 FOLDER_KINDS: Final = ["removed", "second"]
 """The run's folder is removed, or that and a second run is started under its name while the first still trains."""
 
@@ -128,6 +130,7 @@ class Stage:
             "rank": f"rank {self.rank}",
             "server": f"server for {self.away_s} s",
             "pack": "all, and the node's pack is damaged",
+            "forks": "the fork server",
         }.get(self.kind, self.kind)
         return f"{when}{by}: {whom}"
 

@@ -255,6 +255,7 @@ class Trial:
         deeds = {
             "server": self._end_server,
             "rank": self._end_rank,
+            "forks": self._end_fork_server,
             "pack": self._damage_pack,
             "nothing": lambda *_: None,
         }
@@ -280,6 +281,14 @@ class Trial:
         until_s = time.monotonic() + 20
         while (process := victims.worker(self._job, group, stage.rank)) is None and time.monotonic() < until_s:
             time.sleep(0.05)
+        if process is not None:
+            victims.kill(process)
+        else:
+            self._hit = False
+
+    def _end_fork_server(self, _stage: Stage, group: int) -> None:
+        """End what forks the workers: they end with it, and the next ones start by themselves."""
+        process = victims.fork_server(self._job, group)
         if process is not None:
             victims.kill(process)
         else:

@@ -21,11 +21,19 @@ def alive(job: str) -> dict[int, dict[str, str]]:
 
 
 def worker(job: str, group: int, rank: int) -> int | None:
-    """The process of one worker of this gang, None where it has none at the moment."""
+    """The process of one worker of this gang, None where it has none at the moment: a fork, or what became of its proxy without a server."""
+    server = fork_server(job, group)
     for process, variables in alive(job).items():
-        if variables.get("RANK") == str(rank) and _parent(process) == group:
+        is_fork = server is not None and _parent(process) == server and _name(process) == f"worker-{rank}"
+        if is_fork or (server is None and _parent(process) == group and variables.get("RANK") == str(rank)):
             return process
     return None
+
+
+def fork_server(job: str, group: int) -> int | None:
+    """The process that forks this gang's workers, None where it has none."""
+    servers = (process for process in alive(job) if _name(process) == "fork-server" and _parent(process) == group)
+    return next(servers, None)
 
 
 def kill(process: int) -> None:
@@ -44,3 +52,9 @@ def _parent(process: int) -> int:
     with suppress(OSError, ValueError, IndexError):
         return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
     return 0
+
+
+def _name(process: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/comm").read_text(errors="replace").strip()
+    return ""

@@ -153,7 +153,9 @@ def hung(group, tmp_path_factory):
     once_trained(root, process)
     os.kill(forked(workers_of(root)[1]), signal.SIGSTOP)
     yield process, root
-    process.kill()  # its workers end with it; it has ended, unless the test that waits for it was not run
+    process.kill()  # it has ended, unless the test that waits for it was not run
+    for worker in workers_of(root).values():  # one is stopped, and would keep the output open
+        os.kill(worker, signal.SIGKILL)
     process.communicate()
 
 

@@ -145,3 +145,14 @@ def test_rich_markup_in_foreign_text_is_printed_as_text():
     assert "[link=file:///x]{task.total.__class__}" in text
     assert "\x1b]8;" not in text
     assert "\x1b[8m" not in text
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_caller_has_closed_take_what_is_written(closed):
+    """As of a service: a file that is opened later must not get their descriptors, and programs that are started get them, too."""
+    code = (
+        "import os, sys; from trainer.screen import screen; screen(); print('x', flush=True); print('x', file=sys.stderr, flush=True)\n"
+        "assert all(os.get_inheritable(number) for number in range(3)) and os.open('.', os.O_RDONLY) > 2 and sys.stdin is not None"
+    )
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", code]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0

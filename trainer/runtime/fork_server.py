@@ -77,7 +77,7 @@ def _started(folder: Path, modules: Sequence[str], parent: int, block: int) -> i
 
 @contextmanager
 def _listening(folder: Path) -> Iterator[socket.socket]:
-    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    here = os.open(".", worker_proxy.HERE)
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             os.chdir(folder)  # the path of a socket is limited to 107 bytes
@@ -157,7 +157,9 @@ class _Server:
         """Send the exit codes of workers that have ended."""
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                line = self._lines.pop(ended[0])
+                line = self._lines.pop(ended[0], None)
+                if line is None:  # not a worker: a process that an imported module has left
+                    continue
                 self._gone.discard(ended[0])
                 with suppress(OSError), line:  # the proxy may have been killed
                     line.sendall(str(os.waitstatus_to_exitcode(ended[1])).encode())

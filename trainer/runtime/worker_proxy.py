@@ -2,7 +2,7 @@
 
 The server in FOLDER forks a process that has this one's environment, directory and standard streams, and runs `python ARGUMENTS`
 there (`fork_server`). This process passes signals on to it, and ends with its exit code or signal; if it is killed, the server
-kills the worker. Without a server it becomes `python ARGUMENTS` itself.
+kills the worker. Without a server it becomes `python ARGUMENTS` itself, unless torchrun is gone, too.
 
 Runs without site-packages and imports little, to start in some 20 ms: hence no other module of this package.
 """
@@ -25,13 +25,21 @@ HEAD_BYTES = 8
 FORKED = b"+"
 """The server's first answer. Its second is the exit code in decimal digits, negative for a signal."""
 
+HERE = os.O_PATH | os.O_DIRECTORY
+"""How the working directory is opened, which need not be readable."""
+
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main(folder: str, argv: list[str]) -> NoReturn:
     """Hand over to the server, or run the program in this process."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # Ctrl-C ends this process without a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = os.getppid()
     line = _handed_over(folder, argv)
     if line is None:
+        if os.getppid() != parent:  # torchrun was killed, and the server ended with it
+            os._exit(1)
         os.execv(sys.executable, [sys.executable, *argv])  # noqa: S606 - this interpreter
 
     def pass_on(number: int, _: object) -> None:
@@ -46,7 +54,7 @@ def main(folder: str, argv: list[str]) -> NoReturn:
 
 def _handed_over(folder: str, argv: list[str]) -> socket.socket | None:
     """The connection to the server once it has forked the worker; None if it does not."""
-    line, here = socket.socket(socket.AF_UNIX), os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    line, here = socket.socket(socket.AF_UNIX), os.open(".", HERE)
     request = json.dumps([argv, dict(os.environ)]).encode()
     try:
         os.chdir(folder)  # the path of a socket is limited to 107 bytes

@@ -1,7 +1,8 @@
 """On PYTHONPATH in all processes of a run: tells the test that a named moment has come, and waits for its word to go on.
 
 The test kills whom it wants meanwhile, this process for one. The trainer knows nothing of it. CHAOS_SOCKET, where the test listens, is
-read when a moment comes: the run's processes are forks of one that has imported all (`tests/warm.py`).
+read when a moment comes: the run's first process is a fork of one that has imported all (`tests/warm.py`), and its workers are forks of
+that one, as the trainer's own fork server makes them. Workers that are started without that server import this file by themselves.
 """
 
 import errno
@@ -20,6 +21,7 @@ from pathlib import Path
 WRAPPED = {
     "tempfile": ["TemporaryDirectory.cleanup"],
     "torch.distributed.run": ["run"],
+    "trainer.runtime.fork_server": [],
     "trainer.runs.checkpoints": ["prune"],
     "trainer.data.packs.decoding": ["decode"],
     "trainer.data.packs.building": ["build", "_tasks", "_write"],
@@ -161,11 +163,15 @@ def told_send(connection, send, data):
         send(connection, data[UPLOAD.half_bytes :])
 
 
-def prepare_workers(_module):
-    """Only now: torchrun has been loaded, and has no threads yet."""
-    from forks import fork_workers
+def tell_of_workers(module):
+    """The fork server, which runs each worker by this function."""
+    run = module._run
 
-    fork_workers(begin_worker)
+    def told_run(argv):
+        begin_worker()
+        return run(argv)
+
+    module._run = told_run
 
 
 def begin_worker():
@@ -177,7 +183,7 @@ def begin_worker():
 
 
 SPECIAL = {
-    "torch.distributed.run": prepare_workers,
+    "trainer.runtime.fork_server": tell_of_workers,
     "trainer.training.claim": shorten_claim,
     "trainer.runs.checkpoint_writer": shorten_writer,
     "trainer.storage.s3": wrap_bucket,

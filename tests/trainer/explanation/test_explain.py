@@ -154,6 +154,23 @@ def test_several_threads_change_no_map_and_no_order(monkeypatch, explain, images
     assert results[0] == results[1]
 
 
+def test_maps_in_bf16_are_close_to_fp32(monkeypatch, images, model):
+    """What follows the last feature maps is computed in fp32."""
+    monkeypatch.setattr(devices.load("cpu"), "check_precision", lambda _precision: None)  # torch emulates bf16
+    trained, findings = load_model(str(model)), [0, 5]
+    maps = {}
+    for precision in ("fp32", "bf16"):
+        explainer = open_explainer(trained, devices.find("cpu"), precision=precision)
+        seen = list(explainer.explain(image_files([images]), findings, lambda one: one))
+        assert [one.precision for one in seen] == [precision] * 3
+        maps[precision] = np.stack([one.maps[finding] for one in seen for finding in findings])
+    ranges = np.ptp(maps["fp32"], axis=(1, 2), keepdims=True)
+    assert maps["fp32"].shape == (6, 4, 4)
+    assert (ranges > 0).all()
+    error = np.abs(maps["bf16"] - maps["fp32"]) / ranges
+    assert 0 < error.max() < 0.05
+
+
 def test_model_of_classes_explains_its_predicted_class(explain, images, tmp_path):
     """By gradient, of the class's log-odds: its probability is softmax's."""
     model = _save(tmp_path / "two.safetensors", head="hidden", loss="cross_entropy", findings=("NORMAL", "PNEUMONIA"))

@@ -43,7 +43,7 @@ def test_predictions_in_bf16_are_close_to_fp32_and_say_so(capsys, finished_run, 
 
 
 @pytest.mark.usefixtures("with_units")
-def test_maps_in_bf16_are_close_to_fp32_and_say_so(capsys, finished_run, image, tmp_path):
+def test_lines_of_maps_in_bf16_say_so(capsys, finished_run, image, tmp_path):
     lines = {}
     for precision in ("fp32", "bf16"):
         flags = ["--model", finished_run.root, "--findings", "Mass", "--no-overlays", "--precision", precision]
@@ -67,6 +67,13 @@ def test_evaluation_in_bf16_is_close_to_fp32_and_notes_it(capsys, finished_run):
     note = "the network is computed in bf16, which is less exact than fp32 (--precision)"
     assert note not in documents["fp32"]["notes"]
     assert note in documents["bf16"]["notes"]
+    brier = {
+        precision: [finding["raw"]["brier"] for finding in document["findings"] if finding["raw"]]
+        for precision, document in documents.items()
+    }
+    assert len(brier["fp32"]) > 5
+    assert brier["bf16"] != brier["fp32"]
+    assert brier["bf16"] == pytest.approx(brier["fp32"], abs=0.01)
 
 
 @pytest.mark.parametrize("command", ["predict", "explain", "evaluate"])

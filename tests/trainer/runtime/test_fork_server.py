@@ -4,6 +4,8 @@ import importlib
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -113,6 +115,14 @@ def test_worker_is_the_process_that_python_would_be(warm, tmp_path, programs):
     assert here["open"] == 4, "no descriptor but the streams and that of this listing"
 
 
+@pytest.mark.e2e
+def test_process_that_an_imported_module_has_left_does_not_end_the_server(warm, tmp_path, programs):
+    (programs / "leaves.py").write_text("import os\nos.fork() or os._exit(0)\n")
+    process = start(warm, tmp_path, programs, ["ends", "assert 'leaves' in sys.modules"], modules="leaves")
+    out, said = process.communicate(timeout=60)
+    assert (out, said) == ("[0]", "")
+
+
 def started(tmp_path, process):
     """Process IDs of the worker and of its parent, the server."""
     while not (files := list(tmp_path.glob("*.pid"))):
@@ -166,6 +176,55 @@ def test_proxy_without_a_server_runs_the_program_itself(tmp_path):
     environment = {**os.environ, "VARIABLE": "1"}
     out = subprocess.check_output(command, env=environment, cwd=tmp_path, text=True)
     assert out == f"{tmp_path} 1\n"
+
+
+@pytest.fixture
+def silent(tmp_path, monkeypatch):
+    """A server that answers nobody, as one that still imports."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(worker_proxy.SOCKET)
+        listener.listen()
+        listener.settimeout(60)
+        yield listener
+
+
+def test_ctrl_c_while_the_server_imports_ends_the_proxy_without_a_traceback(tmp_path, silent):
+    """torchrun passes it on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
+    try:
+        proxy = subprocess.Popen(fork_server.command(tmp_path, ["-c", "pass"]), stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    line, _ = silent.accept()
+    with line:
+        proxy.send_signal(signal.SIGINT)
+        assert proxy.communicate(timeout=60)[1] == b""
+    assert proxy.returncode == -signal.SIGINT
+
+
+def test_proxy_without_a_server_and_without_torchrun_runs_nothing(tmp_path, silent):
+    """When torchrun is killed, the server ends while it imports, with proxies that wait for it: nobody would end their programs."""
+    torchrun = [sys.executable, "-c", "import subprocess, sys; subprocess.call(sys.argv[1:])"]
+    program = ["-c", f"open({str(tmp_path / 'ran')!r}, 'w')"]
+    parent = subprocess.Popen([*torchrun, *fork_server.command(tmp_path, program)])
+    line, _ = silent.accept()
+    proxy, _, _ = struct.unpack("3i", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    parent.kill()
+    parent.wait()
+    line.close()
+    assert ended(proxy)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_working_directory_need_not_be_readable(tmp_path, monkeypatch):
+    """A container's may be root's. Root, who may be running this test, reads any: hence the flag."""
+    opened = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags: opened.append((path, flags)) or real(path, flags))
+    with fork_server._listening(tmp_path):
+        worker_proxy._handed_over(str(tmp_path / "none"), [])
+    assert opened == [(".", os.O_PATH | os.O_DIRECTORY)] * 2
 
 
 def test_folder_that_takes_no_socket_leaves_the_program_to_the_proxy(tmp_path):
