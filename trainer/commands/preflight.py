@@ -70,7 +70,7 @@ def device(config: TrainConfig, world: World) -> Outcome:
 
     Raises: KnownError.
     """
-    from trainer.devices import in_mode  # noqa: PLC0415 - loads torch, which takes seconds; the other checks do not wait for it
+    from trainer import devices  # noqa: PLC0415 - loads torch, which takes seconds; the other checks do not wait for it
 
     found = _found(config)
     reason = found.unsupported()
@@ -78,8 +78,8 @@ def device(config: TrainConfig, world: World) -> Outcome:
         return Outcome(
             "FAIL", f"this image cannot train on {found.name}: {reason}", "use the image that is built for it"
         )
-    mode = found.choose_mode(config.gaudi_mode, config.compile_choice)
-    software = f"{found.software()} for {in_mode(found, mode)}"
+    mode = devices.training_mode(found, config)
+    software = f"{found.software()} for {devices.in_mode(found, mode)}"
     reason = found.missing()
     if reason is not None:
         return Outcome("skipped", f"{software}; {reason}, so no card was compared with it")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.config import Compile, Mode, Precision
+from trainer.config import Compile, Mode, Precision, TrainConfig
 from trainer.errors import InputError
 
 Arithmetic = Literal["fp32", "bf16"]
@@ -219,6 +219,21 @@ def arithmetic(device: Device, requested: Precision) -> Arithmetic:
         return device.native_precision()
     device.check_precision(requested)
     return requested
+
+
+def training_mode(device: Device, config: TrainConfig) -> Mode:
+    """The mode that a run with these flags trains in.
+
+    Raises: InputError, as `choose_mode`; and for low activation memory, which is not compiled, where the device's default is to compile:
+    eager there is only for those who ask for it (docs/decisions/0032).
+    """
+    is_default = config.compile == "auto" and config.gaudi_mode is None
+    if config.recomputes and is_default and device.inference_mode() == "compile":
+        raise InputError(
+            f"cannot use --activation-memory low on {device.name} in the mode `compile`, the default here: what is computed again is not compiled",
+            hint="remove --activation-memory, or choose another --gaudi-mode",
+        )
+    return device.choose_mode(config.gaudi_mode, config.compile_choice)
 
 
 def check_no_gaudi_mode(requested: Mode | None, name: str) -> None:

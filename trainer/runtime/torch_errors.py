@@ -1,5 +1,6 @@
-"""Known errors for torch's exceptions when memory runs out or a peer is lost."""
+"""Known errors for torch's exceptions when memory runs out, a peer is lost, or a network is not compiled."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,9 @@ _NO_MEMORY = ("DefaultCPUAllocator", "not enough memory", "out of memory", "STAT
 
 _PEER_LOST = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket Timeout")
 """Parts of RuntimeError messages; torch has no classes for these errors."""
+
+_ADVICE = " Set TORCHDYNAMO_VERBOSE"
+"""Begin of the advice to torch's developers at the end of the compiler's errors."""
 
 
 def is_out_of_memory(problem: RuntimeError) -> bool:
@@ -31,7 +35,7 @@ def translated_torch_errors(
 ) -> Iterator[None]:
     """Turn torch's exceptions in the block into known errors where possible; `out_of_memory` makes one of torch's words.
 
-    Raises: the error of `out_of_memory` when memory runs out, PeerLostError for a lost peer.
+    Raises: the error of `out_of_memory` when memory runs out, PeerLostError for a lost peer, InputError for a compiler that fails.
     """
     try:
         yield
@@ -51,4 +55,15 @@ def _known(problem: RuntimeError, out_of_memory: Callable[[str], KnownError]) ->
             f"cannot continue: a peer was lost ({redacted(text)[:200]})",
             hint="the same command continues from the newest checkpoint",
         )
+    if _is_of_compiler(problem):
+        return InputError(
+            f"cannot compile the network: {redacted(text.partition(_ADVICE)[0])[:200]}",
+            hint="check the C and C++ compilers, which CC and CXX may name; or train without torch.compile: --compile off, on Gaudi --gaudi-mode lazy",
+        )
     return None
+
+
+def _is_of_compiler(problem: RuntimeError) -> bool:
+    """Whether torch.compile raised this; nothing is compiled where its module is not loaded."""
+    errors = sys.modules.get("torch._dynamo.exc")
+    return errors is not None and isinstance(problem, errors.TorchDynamoException)

@@ -30,7 +30,8 @@ REPEATS: Final = 20
 """Products of which the fastest counts: the others may have waited for another process."""
 
 REDUCTIONS: Final = 2
-"""All-reduces after the first, of which the fastest counts; none where the first took `SLOW_REDUCE_S`."""
+"""All-reduces after the first, of which the fastest counts; one where the first took `SLOW_REDUCE_S`. The first never counts alone:
+NCCL and HCCL open connections in it, which takes seconds."""
 
 SLOW_SHARE: Final = 1.5
 """Time of a slow worker's product relative to the median. Clocks of equal processors differ by less; a worker that shares its core
@@ -155,7 +156,7 @@ def _product_s(device: Device, on: torch.device) -> float:
 def _reduction(group: WorkerGroup, device: Device, on: torch.device) -> Reduction:
     one, gradients = torch.zeros(1, device=on), torch.zeros(GRADIENT_VALUES, device=on)
     first_s = _reduce_s(group, device, gradients)
-    repeats = 0 if first_s > SLOW_REDUCE_S else REDUCTIONS
+    repeats = 1 if first_s > SLOW_REDUCE_S else REDUCTIONS
     gradient_s = min([first_s, *(_reduce_s(group, device, gradients) for _ in range(repeats))])
     return Reduction(gradient_s=gradient_s, latency_s=min(_reduce_s(group, device, one) for _ in range(1 + REDUCTIONS)))
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from trainer.config import TrainConfig
+from trainer.config import MIN_CROP_PX, TrainConfig
 from trainer.data.loader import Rows, training_batches, training_order
 from trainer.errors import InputError, JobFailedError, KnownError, PeerError, TimeLimitError
 from trainer.evaluation.scores import LOG_ODDS, Scores, null_if_nan, score
@@ -309,10 +309,11 @@ def out_of_memory(config: TrainConfig, world: World, words: str) -> InputError:
         flags.append("--activation-memory low")
     if config.precision == "fp32":
         flags.append("--precision bf16")
-    flags.append(f"a --crop-px below {config.crop_px}")
+    if config.crop_px > MIN_CROP_PX:
+        flags.append(f"a --crop-px below {config.crop_px}")
     return InputError(
         f"cannot train on {images} images of {config.crop_px} x {config.crop_px} pixels per worker and step: out of memory ({words})",
-        hint=f"use one or more of {', '.join(flags)}",
+        hint=f"use one or more of {', '.join(flags)}" if flags else "use a device or a pod with more memory",
     )
 
 

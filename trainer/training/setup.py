@@ -340,7 +340,7 @@ def _close_log_and_exit(log: RankLog) -> Callable[[int], object]:
 def _device(config: TrainConfig, world: World) -> tuple[Device, Mode]:
     """The device and its mode, with a place for compiled code."""
     device = devices.find(config.device)
-    mode = device.choose_mode(config.gaudi_mode, config.compile_choice)
+    mode = devices.training_mode(device, config)
     if mode == "compile":
         inductor.keep_files_in(cache_folder(cache_of(config), "compiled"), usable_cores() // world.local_size)
     return device, mode

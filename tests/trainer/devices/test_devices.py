@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer import devices
+from trainer.config import from_argv
 from trainer.devices import cpu, cuda, hpu, inductor
 from trainer.errors import InputError
 from trainer.runtime import cores
@@ -208,6 +209,20 @@ def no_compiler(monkeypatch):
     monkeypatch.setattr(inductor.shutil, "which", lambda _: None)
     for name in ("CC", "CXX"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("habana")
+def test_low_activation_memory_does_not_choose_eager_on_gaudi(monkeypatch):
+    """It lost AUC without an error (docs/decisions/0032), so only who asks for it gets it."""
+    monkeypatch.setenv("PT_HPU_LAZY_MODE", "0")
+    device = devices.find("hpu")
+    words = ["--data", "/d", "--output", "/o", "--name", "r", "--cache-dir", "/c", "--activation-memory", "low"]
+    with pytest.raises(InputError, match=r"--activation-memory low on hpu in the mode `compile`") as refusal:
+        devices.training_mode(device, from_argv(words))
+    assert "--gaudi-mode" in refusal.value.hint
+    for asked in (("--gaudi-mode", "eager"), ("--compile", "off")):
+        assert devices.training_mode(device, from_argv([*words, *asked])) == "eager"
+    assert devices.training_mode(cpu, from_argv(words)) == "eager"
 
 
 def test_processor_compiles_on_request_only(monkeypatch):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from trainer.devices import cpu, trial
-from trainer.errors import InputError, JobFailedError
+from trainer.errors import InputError, JobFailedError, TryAgainError
 
 
 def tried(code, **limits):
@@ -44,12 +44,26 @@ def test_process_that_does_not_report_a_result_is_a_defective_device(code, words
 def test_process_that_hangs_is_killed(tmp_path):
     """A driver may never return."""
     pid = tmp_path / "pid"
-    code = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); print('opening', flush=True); time.sleep(600)"
+    code = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); print({trial._STARTED!r}, flush=True); time.sleep(600)"
     with pytest.raises(JobFailedError, match="did not end within 0 s"):
         tried(code, limit_s=0.4)
-    if pid.exists():
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(pid.read_text()), signal.SIG_DFL)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), signal.SIG_DFL)
+
+
+def test_process_that_does_not_get_as_far_as_the_device_is_no_defect_of_it():
+    """All workers of a busy node load torch at once: another start may be quicker."""
+    with pytest.raises(TryAgainError, match="the trial of hpu did not load torch within 0 s"):
+        tried("import time; time.sleep(600)", start_s=0.1, limit_s=600)
+
+
+def test_limit_counts_from_the_first_use_of_the_device():
+    """However long the start has taken."""
+    slow = f"import time; print('warning', flush=True); time.sleep(0.5); print({trial._STARTED!r}, flush=True)"
+    found = json.dumps({"hardware": "one card", "software": "torch"})
+    assert tried(f"{slow}; print({'trial: ' + found!r})", limit_s=60, start_s=60).hardware == "one card"
+    with pytest.raises(JobFailedError, match="did not end within 0 s: warning"):
+        tried(f"{slow}; time.sleep(600)", limit_s=0.1, start_s=60)
 
 
 def test_refusal_of_the_device_is_passed_on():
@@ -88,4 +102,4 @@ def test_process_says_in_its_last_line_what_it_found(changed, code, line, monkey
 def test_wrong_result_is_a_defect(monkeypatch, capsys):
     monkeypatch.setattr(trial, "_compute", lambda *_: 16777215.0)
     assert trial.main(["cpu", "0", "1"]) == 3
-    assert capsys.readouterr().out == "wrong result: 16777215 instead of 16777216\n"
+    assert capsys.readouterr().out.splitlines() == [trial._STARTED, "wrong result: 16777215 instead of 16777216"]

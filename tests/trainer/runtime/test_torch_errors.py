@@ -31,6 +31,20 @@ def test_known_torch_failures_become_known_errors(problem, known):
     assert failure.value.hint
 
 
+def test_compiler_that_fails_is_named_without_torchs_advice():
+    """It may be installed and not work, which `--compile auto` does not see."""
+
+    def fails(*_):
+        raise OSError("gcc: cannot execute")
+
+    with (
+        pytest.raises(InputError, match=r"cannot compile the network: .*gcc: cannot execute\n") as failure,
+        translated_torch_errors(),
+    ):
+        torch.compile(torch.nn.ReLU(), backend=fails)(torch.zeros(1))
+    assert "--compile off" in failure.value.hint
+
+
 def test_other_torch_failures_are_raised_unchanged():
     """A shape error is a bug."""
     with pytest.raises(RuntimeError, match="mat1 and mat2"), translated_torch_errors():

@@ -6,6 +6,7 @@ import torch
 from trainer.devices import cpu
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.world import World
+from trainer.training import group_check
 from trainer.training.group_check import (
     GRADIENT_VALUES,
     Reduction,
@@ -73,6 +74,16 @@ def test_rate_of_the_all_reduce_is_that_of_a_link():
     rate = 4 * GRADIENT_VALUES / 1e9
     assert f"({rate:.2f} GB/s)" in rate_reduction(second, 2).found
     assert f"({1.75 * rate:.2f} GB/s)" in rate_reduction(second, 8).found
+
+
+@pytest.mark.parametrize(("gradients_s", "counted_s"), [([3.0, 0.1], 0.1), ([3.0, 2.0], 2.0), ([0.3, 0.1, 0.2], 0.1)])
+def test_connections_that_the_first_all_reduce_opens_are_no_slow_link(monkeypatch, gradients_s, counted_s):
+    """Every run on GPUs would be warned otherwise. A slow link is not measured for longer than needed."""
+    left = [*gradients_s, 0.001, 0.001, 0.001]
+    monkeypatch.setattr(group_check, "_reduce_s", lambda *_: left.pop(0))
+    measured = group_check._reduction(WorkerGroup(World(), None), cpu, torch.device("cpu"))
+    assert measured == Reduction(gradient_s=counted_s, latency_s=0.001)
+    assert left == []
 
 
 def test_single_worker_has_nothing_to_compare():

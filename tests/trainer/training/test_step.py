@@ -374,11 +374,12 @@ def test_warm_up_of_a_short_epoch_is_no_warning(run, monkeypatch):
         ),
         (["--model", "vgg16", "--batch-size", "1"], ["--crop-px"]),
         (["--global-batch-size", "64"], ["--global-batch-size 32", "--activation-memory low", "--crop-px"]),
+        (["--model", "vgg16", "--batch-size", "1", "--crop-px", "32"], ["more memory"]),
     ],
 )
 def test_flags_to_lower_are_those_that_can_be_lowered(flags, hints):
     """On four workers."""
-    config = from_argv(placed(tiny(1, batch=""), "data", "out", "out/cache", "r", *flags))
+    config = from_argv(placed(tiny(1, "--crop-px", "34", batch=""), "data", "out", "out/cache", "r", *flags))
     hint = loop.out_of_memory(config, World(size=4), "words").hint
     for flag in ("--batch-size", "--global-batch-size", "--activation-memory", "--precision", "--crop-px"):
         assert (flag in hint) == any(each.startswith(flag) for each in hints)
