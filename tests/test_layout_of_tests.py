@@ -18,6 +18,7 @@ ACROSS_MODULES = {
     "tests/launcher/spec/test_properties.py",
     "tests/trainer/formats/test_foreign_text.py",
     "tests/trainer/inference/test_any_findings.py",
+    "tests/trainer/inference/test_precision.py",
     "tests/trainer/report/test_figures.py",
     "tests/trainer/report/test_in_a_browser.py",
     "tests/trainer/runs/test_hostile_run.py",
