@@ -31,6 +31,7 @@ from typing import IO, Final, Literal
 
 import numpy as np
 import torch
+from arguments import commit, positive
 from PIL import Image
 from torch import nn
 from torchvision.models import DenseNet, densenet121
@@ -272,13 +273,13 @@ def show(seconds: dict[tuple[str, str], list[Seconds]], title: str, batch: int) 
 def main() -> None:
     """Measure in turns and print the table of each size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--crop-px", type=int, nargs="+", default=[224, 64])
+    parser.add_argument("--crop-px", type=positive, nargs="+", default=[224, 64])
     parser.add_argument("--model", choices=["densenet121", "densenet_tiny"], default="densenet121")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, help="in each turn; by default about a second of work or more")
-    parser.add_argument("--before", default=BEFORE, help="commit to compare with")
+    parser.add_argument("--batch", type=positive, default=16)
+    parser.add_argument("--threads", type=positive, default=1)
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--steps", type=positive, help="in each turn; by default about a second of work or more")
+    parser.add_argument("--before", type=commit, default=BEFORE, help="commit to compare with")
     parser.add_argument("--serve", nargs=6, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:

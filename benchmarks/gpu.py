@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from arguments import numbers, positive
 from gpu_row import FINDINGS, Result, Row, Sizes, is_out_of_memory, measured
 from roofline import SHAPES, bound_images_per_s, image_bytes
 
@@ -278,9 +279,9 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=9, help="leave out rows that take longer in all (default 9)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "hpu"])
     parser.add_argument("--compile", default="auto", choices=["auto", "on", "off"], help="of bar, ours and inference")
-    parser.add_argument("--batches", default="256,64,1024", help="the most important one first")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=8192, help="training images; an epoch is a round")
+    parser.add_argument("--batches", type=numbers, default="256,64,1024", help="the most important one first")
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--images", type=positive, default=8192, help="training images; an epoch is a round")
     parser.add_argument("--tiny", action="store_true", help="a small network, batches of 4 and 2 images of 32 pixels")
     parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
     return parser
@@ -297,7 +298,7 @@ def sizes_of(args: Any) -> tuple[Sizes, list[Row]]:  # noqa: ANN401 - argparse's
         rounds=args.rounds,
         copied_bytes=2**31,
     )
-    batches, inferred = [int(each) for each in args.batches.split(",")], [256, 64, 1]
+    batches, inferred = args.batches, [256, 64, 1]
     if args.tiny:
         sizes = replace(sizes, model="densenet_tiny", px=32, images=16, rounds=2, copied_bytes=2**22)
         batches, inferred = [4, 2], [2]

@@ -27,6 +27,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from arguments import positive
 from safetensors.torch import save_file
 
 from trainer import devices
@@ -160,14 +161,16 @@ def commands(work: Path, model: Path, precision: str) -> dict[str, Callable[[Pat
 def main() -> None:
     """Print the times and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--crop-px", type=int, default=224)
+    parser.add_argument("--images", type=positive, default=500)
+    parser.add_argument("--crop-px", type=positive, default=224)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--cores", type=positive, default=2)
     parser.add_argument("--png", type=Path)
     parser.add_argument("--only", help="commands whose name contains this")
     given = parser.parse_args()
+    if given.images <= FEW:
+        parser.error(f"--images must be more than the {FEW} of a start-up, got {given.images}")
     with tempfile.TemporaryDirectory() as folder:
         compare(given, Path(folder))
 

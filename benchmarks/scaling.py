@@ -38,6 +38,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from arguments import numbers, positive
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -315,15 +316,15 @@ def _work(rank: int, size: Size, counts: Sequence[int], folder: str, cores: Sequ
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Cost of communication in a training step, on processors.")
-    parser.add_argument("--ranks", default="1,2,4", help="numbers of ranks, with 1 and 2")
+    parser.add_argument("--ranks", type=numbers, default="1,2,4", help="numbers of ranks, with 1 and 2")
     parser.add_argument("--model", default="densenet121")
-    parser.add_argument("--batch", type=int, default=4, help="images of a rank")
-    parser.add_argument("--px", type=int, default=64, help="side of an image")
-    parser.add_argument("--rounds", type=int, default=41)
+    parser.add_argument("--batch", type=positive, default=4, help="images of a rank")
+    parser.add_argument("--px", type=positive, default=64, help="side of an image")
+    parser.add_argument("--rounds", type=positive, default=41)
     args = parser.parse_args(argv)
-    counts = sorted({int(each) for each in args.ranks.split(",")})
+    counts = sorted(set(args.ranks))
     if counts[:2] != [1, 2]:
-        parser.error(f"--ranks needs 1 and 2, got {args.ranks}")
+        parser.error(f"--ranks needs 1 and 2, got {counts}")
     size, cores = Size(args.model, args.batch, args.px, args.rounds), sorted(os.sched_getaffinity(0))
     network = architectures.build(size.model, "linear", FINDINGS)
     n_bytes = sum(4 * each.numel() for each in network.parameters())

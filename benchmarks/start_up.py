@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
+from arguments import commit, positive
 from earlier_code import trees
 
 SPLITS: Final = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -157,11 +158,11 @@ def row(title: str, values: Sequence[float]) -> str:
 def main() -> None:
     """Draw, start, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=112_120)
+    parser.add_argument("--images", type=positive, default=112_120)
     parser.add_argument("--labels", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--work", type=Path, help="folder for the images; default: a temporary one")
-    parser.add_argument("--before", metavar="GIT_REF", help="compare with the code of this commit")
+    parser.add_argument("--before", type=commit, metavar="GIT_REF", help="compare with the code of this commit")
     asked = parser.parse_args()
     lists = drawn_lists(asked.images) if asked.labels is None else published_lists(asked.labels)
     with TemporaryDirectory(dir=asked.work) as folder, trees(asked.before, Path(folder)) as codes:

@@ -33,6 +33,7 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/e2e"))  # jobs on a cluster are those of its tests
 
+from arguments import commit, positive
 from earlier_code import trees
 from prepare import children, pss_kib
 
@@ -245,8 +246,8 @@ def cluster(asked: argparse.Namespace) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--before", metavar="GIT_REF", help="compare with the code of this commit")
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--before", type=commit, metavar="GIT_REF", help="compare with the code of this commit")
     parser.add_argument("--image", help="measure on the cluster of KUBECONFIG, with this image")
     parser.add_argument("--before-image", help="compare with this image")
     asked = parser.parse_args()

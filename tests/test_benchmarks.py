@@ -52,6 +52,26 @@ def test_benchmark_takes_names_that_there_are(path):
     assert '__name__ == "__main__"' in path.read_text(encoding="utf-8") or any(map(imported.search, texts))
 
 
+@pytest.mark.parametrize(
+    ("name", "argv", "said"),
+    [
+        ("gpu", ["--all", "--batches", "64,a"], "argument --batches: not a number from 1 on: 'a'"),
+        ("scaling", ["--ranks", "1,0"], "argument --ranks: not a number from 1 on: '0'"),
+        ("scaling", ["--ranks", "1,4"], "--ranks needs 1 and 2"),
+        ("cpu", ["--rounds", "0"], "argument --rounds: not a number from 1 on: '0'"),
+        ("cpu", ["--before", "no-such"], "argument --before: no such commit here: 'no-such'"),
+        ("inference", ["--images", "16"], "--images must be more than the 16 of a start-up"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_measured(monkeypatch, capsys, name, argv, said):
+    """Otherwise a ratio would be wrong, or minutes lost."""
+    monkeypatch.setattr(sys, "argv", [name, *argv])
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(name).main()
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 COUNTED = {
     nn.Conv2d: "conv",
     nn.BatchNorm2d: "norm",

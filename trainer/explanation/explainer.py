@@ -89,15 +89,15 @@ class Explainer:
                 files,
                 batch,
                 self._read,
-                lambda read: self._explained(read, findings, batch),
+                lambda read: self._explained(_batches(read, batch, _most_pixels(threads)), findings),
                 finished,
                 ahead=threads.threads,
             )
 
     def _explained(
-        self, read: Iterator["_Read | Unusable"], findings: Sequence[int], batch: int
+        self, chunks: Iterator[list["_Read | Unusable"]], findings: Sequence[int]
     ) -> Iterator[Explained | Unusable]:
-        for chunk in _batches(read, batch):
+        for chunk in chunks:
             images = [one for one in chunk if isinstance(one, _Read)]
             explained = iter(self._with_maps(images, findings) if images else ())
             for one in chunk:
@@ -125,7 +125,7 @@ class Explainer:
             batch = threads.batch_of(len(files))
 
             def viewed(read: Iterator["_Read | Unusable"]) -> Iterator[Tensor]:
-                for chunk in _batches(read, batch):
+                for chunk in _batches(read, batch, _most_pixels(threads)):
                     images = [one for one in chunk if isinstance(one, _Read)]
                     if images:
                         yield self.view([one.square for one in images])
@@ -192,14 +192,19 @@ class _Read:
     """Its record."""
 
 
-def _batches(read: Iterator[_Read | Unusable], batch: int) -> Iterator[list[_Read | Unusable]]:
+def _most_pixels(threads: ForwardThreads) -> int:
+    """How many pixels of images a batch may hold: threads that compute side by side share what may be in memory."""
+    return MOST_PIXELS // threads.threads if threads.side_by_side else MOST_PIXELS
+
+
+def _batches(read: Iterator[_Read | Unusable], batch: int, most_pixels: int) -> Iterator[list[_Read | Unusable]]:
     """So many at a time, fewer of large images, as all are in memory at once."""
     chunk: list[_Read | Unusable] = []
     pixels = 0
     for one in read:
         chunk.append(one)
         pixels += one.gray.width * one.gray.height if isinstance(one, _Read) else 0
-        if len(chunk) == batch or pixels > MOST_PIXELS:
+        if len(chunk) == batch or pixels > most_pixels:
             yield chunk
             chunk, pixels = [], 0
     if chunk:

@@ -14,6 +14,7 @@ from trainer.__main__ import main
 from trainer.data.image_files import ImageFile, image_files
 from trainer.data.labels import FINDINGS
 from trainer.data.packs.records import to_square
+from trainer.explanation import explainer
 from trainer.explanation.cam import activate
 from trainer.explanation.explain import CHECKED_IMAGES
 from trainer.explanation.explainer import open_explainer
@@ -160,8 +161,8 @@ def test_maps_in_bf16_are_close_to_fp32(monkeypatch, images, model):
     trained, findings = load_model(str(model)), [0, 5]
     maps = {}
     for precision in ("fp32", "bf16"):
-        explainer = open_explainer(trained, devices.find("cpu"), precision=precision)
-        seen = list(explainer.explain(image_files([images]), findings, lambda one: one))
+        opened = open_explainer(trained, devices.find("cpu"), precision=precision)
+        seen = list(opened.explain(image_files([images]), findings, lambda one: one))
         assert [one.precision for one in seen] == [precision] * 3
         maps[precision] = np.stack([one.maps[finding] for one in seen for finding in findings])
     ranges = np.ptp(maps["fp32"], axis=(1, 2), keepdims=True)
@@ -169,6 +170,20 @@ def test_maps_in_bf16_are_close_to_fp32(monkeypatch, images, model):
     assert (ranges > 0).all()
     error = np.abs(maps["bf16"] - maps["fp32"]) / ranges
     assert 0 < error.max() < 0.05
+
+
+@pytest.mark.parametrize(("cores", "sizes"), [(1, [2, 1]), (2, [1, 1, 1])])
+def test_threads_share_the_pixels_that_may_be_in_memory(monkeypatch, explain, images, cores, sizes):
+    """Each would otherwise hold as many as one alone may."""
+    monkeypatch.setattr(forward_threads, "usable_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(explainer, "MOST_PIXELS", 2 * 160 * 120 - 2)
+    seen, view = [], explainer.Explainer.view
+    monkeypatch.setattr(
+        explainer.Explainer, "view", lambda self, squares: seen.append(len(squares)) or view(self, squares)
+    )
+    assert explain(images)[0] == 0
+    assert sorted(seen, reverse=True) == sizes
 
 
 def test_model_of_classes_explains_its_predicted_class(explain, images, tmp_path):
