@@ -223,15 +223,22 @@ def test_no_descriptor_stays_open_where_no_process_can_be_made(tmp_path, silent,
     server = object.__new__(fork_server._Server)
     server._listener = silent
     proxy = subprocess.Popen(fork_server.command(tmp_path, ["-c", "pass"]))
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    received, passed = fork_server._received, []
+
+    def noted(line):
+        request, descriptors = received(line)
+        passed.extend(descriptors)
+        return request, descriptors
 
     def refuse():
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
+    monkeypatch.setattr(fork_server, "_received", noted)
     monkeypatch.setattr(os, "fork", refuse)
     server._answer()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert proxy.wait(60) == 0
+    assert len(passed) == 4
+    assert not any(Path(f"/proc/self/fd/{descriptor}").exists() for descriptor in passed)
 
 
 def test_working_directory_need_not_be_readable(tmp_path, monkeypatch):
