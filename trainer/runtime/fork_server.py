@@ -178,12 +178,15 @@ class _Server:
     def _answer(self) -> None:
         """Fork the worker of one request; without success the connection is closed."""
         line, _ = self._listener.accept()
+        descriptors: list[int] = []
         try:
             line.settimeout(REQUEST_S)
             (argv, environment), descriptors = _received(line)
             line.settimeout(None)
             worker = os.fork()
         except (OSError, ValueError):  # the proxy has gone, or there is no memory for a process
+            for descriptor in descriptors:
+                os.close(descriptor)
             line.close()
             return
         if worker == 0:

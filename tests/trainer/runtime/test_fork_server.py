@@ -1,5 +1,6 @@
 """Forked workers behave as processes that were started as `python -m MODULE`, and are ready when they start."""
 
+import errno
 import importlib
 import json
 import os
@@ -215,6 +216,29 @@ def test_proxy_without_a_server_and_without_torchrun_runs_nothing(tmp_path, sile
     line.close()
     assert ended(proxy)
     assert not (tmp_path / "ran").exists()
+
+
+def test_no_descriptor_stays_open_where_no_process_can_be_made(tmp_path, silent, monkeypatch):
+    """The streams are pipes, whose readers would wait for this process."""
+    server = object.__new__(fork_server._Server)
+    server._listener = silent
+    proxy = subprocess.Popen(fork_server.command(tmp_path, ["-c", "pass"]))
+    received, passed = fork_server._received, []
+
+    def noted(line):
+        request, descriptors = received(line)
+        passed.extend(descriptors)
+        return request, descriptors
+
+    def refuse():
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(fork_server, "_received", noted)
+    monkeypatch.setattr(os, "fork", refuse)
+    server._answer()
+    assert proxy.wait(60) == 0
+    assert len(passed) == 4
+    assert not any(Path(f"/proc/self/fd/{descriptor}").exists() for descriptor in passed)
 
 
 def test_working_directory_need_not_be_readable(tmp_path, monkeypatch):
