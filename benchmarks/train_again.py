@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -227,10 +227,12 @@ def trains_again(run: Any) -> datetime:  # noqa: ANN401 - of the tests
     while time.monotonic() < until_s:
         step = run.step
         reached.setdefault(step, datetime.now(timezone.utc))
-        if starts := run.said(r"continuing from step (\d+)"):
-            later = [moment for each, moment in reached.items() if each > int(starts[-1])]
-            if later:
-                return min(later)
+        starts: list[str] = []
+        with suppress(FileNotFoundError):  # for a moment, while the server replaces the log
+            starts = run.said(r"continuing from step (\d+)")
+        later = [moment for each, moment in reached.items() if starts and each > int(starts[-1])]
+        if later:
+            return min(later)
         time.sleep(0.02)
     raise RuntimeError(f"{run.name} does not train again: {[text for _, text in run.lines()][-20:]}")
 
