@@ -1,4 +1,4 @@
-"""Eleven of the moments that `make chaos` draws: what is killed, and when, is fixed."""
+"""Ten of the moments that `make chaos` draws: what is killed, and when, is fixed."""
 
 import folder_trials as trial
 import pytest
@@ -20,7 +20,6 @@ FIXED = [
     Moment("second-writer", "folder", [Stage("second", "files.write_flushed:before", nth=6)]),
     Moment("disk-full", "disk", [Stage("full", "loop.take_checkpoint:before", nth=3, told_by=0)]),
     Moment("killed-in-directory", "disk", [Stage("killed", "files.write_flushed:after", nth=9)]),
-    Moment("fork-server", "step", [Stage("forks", "loop.train_step:before", nth=9)]),
     Moment("damaged-pack", "step", [Stage("pack", "loop.train_step:after", nth=9)]),
     Moment("term-at-the-end", "end", [Stage("term", "tempfile.TemporaryDirectory.cleanup:before")]),
 ]
