@@ -188,7 +188,7 @@ class Worker:
         return wall_s, processor_s
 
     def take(self, steps: int) -> Seconds:
-        """Take so many steps; the seconds."""
+        """Take this many steps; returns their duration in seconds."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()

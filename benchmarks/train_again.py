@@ -7,7 +7,7 @@ The first starts two workers on processors through the entrypoint, kills one whe
 `--before` does the same with the code of another commit, in turns. Prints seconds of the clock, the processor's seconds of the whole
 run, and the memory of all its processes (PSS) at the first step; medians with ranges, and the ratio of each round.
 
-The second submits a job of two pods, deletes the pod of worker 1 after a third of its steps, and waits until training goes on; with
+The second submits a job of two pods, deletes the pod of worker 1 after a third of its steps, and waits until training continues; with
 two images in turns. The pods reach a bucket on this machine at E2E_HOST. The seconds are those from the deletion, and from the start of
 the new container, to the first checkpoint of the new start, after at most five steps.
 """

@@ -250,6 +250,7 @@ class TrainConfig(LabelChoices):
         parse_duration(self.hang_after, "--hang-after")
         self._check_places()
         self._check_mode()
+        self._check_activation_memory()
         self._check_batch()
         self._check_sizes()
         if self.positive_class is not None and not self.classes:
@@ -321,12 +322,9 @@ class TrainConfig(LabelChoices):
                 )
 
     def _check_mode(self) -> None:
-        self._check_activation_memory()
-        if (
-            self.gaudi_mode is None
-            or self.compile == "auto"
-            or (self.gaudi_mode == "compile") == (self.compile == "on")
-        ):
+        if self.gaudi_mode is None or self.compile == "auto":
+            return
+        if (self.gaudi_mode == "compile") == (self.compile == "on"):
             return
         raise InputError(
             f"cannot use both --gaudi-mode {self.gaudi_mode} and --compile {self.compile}: they contradict each other",

@@ -90,7 +90,7 @@ class Device(Protocol):
         ...
 
     def passes_at_once(self, cores: int) -> int:
-        """Forward passes to run at the same time, each in a thread of its own, on so many cores; 1 where one fills the device."""
+        """Forward passes to run at the same time, each in a thread of its own, on this many cores; 1 where one fills the device."""
         ...
 
     def inference_batch(self, crop_px: int) -> int:

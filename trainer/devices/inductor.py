@@ -50,7 +50,7 @@ def compiled(module: nn.Module) -> nn.Module:
 
 
 def keep_files_in(folder: Path, cores: int) -> None:
-    """Keep compiled code in this folder of this user, where a restart finds it, and compile on at most so many cores.
+    """Keep compiled code in this folder of this user, where a restart finds it, and compile on at most this many cores.
 
     Inductor's own variables take precedence. Without the call it writes to a folder in the temporary directory, and torch sets the
     variable to that when it is loaded.

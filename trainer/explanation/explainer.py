@@ -198,7 +198,7 @@ def _most_pixels(threads: ForwardThreads) -> int:
 
 
 def _batches(read: Iterator[_Read | Unusable], batch: int, most_pixels: int) -> Iterator[list[_Read | Unusable]]:
-    """So many at a time, fewer of large images, as all are in memory at once."""
+    """Batches of images; of large images they have fewer, as all of a batch are in memory at once."""
     chunk: list[_Read | Unusable] = []
     pixels = 0
     for one in read:

@@ -85,7 +85,7 @@ class Predictor:
                 yield each
 
     def _predicted(self, all_read: Iterator[tuple[ImageFile, "_Read | str"]], batch: int) -> Iterator[Prediction]:
-        """The predictions of files that were read, so many at a time. All batches have one shape, for graph compilers."""
+        """The predictions of files that were read, in batches. All batches have one shape, for graph compilers."""
         side = self.trained.geometry.side
         host = self.device.host_buffer((batch, 1, side, side))
         while chunk := list(islice(all_read, batch)):

@@ -70,7 +70,7 @@ def to_training(network: nn.Module, *, frozen: bool) -> None:
 def in_backward(network: nn.Module) -> Iterator[None]:
     """The block of a backward pass that computes activations again: BatchNorm's statistics are not updated a second time.
 
-    The layers must save the same tensors as in the forward pass, so they go on with the statistics, but without weight.
+    The layers must save the same tensors as in the forward pass, so they still compute the statistics, but with momentum 0.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]

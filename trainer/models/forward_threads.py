@@ -45,7 +45,7 @@ class ForwardThreads:
     """Set when the block of `forward_threads` ends, also by an error or Ctrl-C."""
 
     def batch_of(self, items: int) -> int:
-        """The size of batches for so many items: side by side, such that every thread has equally many of nearly full ones."""
+        """The size of batches for this many items; side by side, every thread gets equally many batches that are nearly full."""
         if not self.side_by_side:
             return max(1, min(self.batch, items))
         rounds = -(-items // (self.batch * self.threads))
@@ -91,7 +91,7 @@ class ForwardThreads:
 
 @contextmanager
 def forward_threads(device: Device, mode: Mode, batch: int) -> Iterator[ForwardThreads]:
-    """The threads for a network on the open device in this mode, and batches of at most so many images. They end with the block.
+    """The threads for a network on the open device in this mode, and batches of at most this many images. They end with the block.
 
     A compiled network is run by the calling thread alone.
     """

@@ -328,7 +328,7 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
             reporter.line(f"training on {world.size} x {run.executed_on} ({run.device.hardware()}): {images}")
             reason = why_not_compiled(run)
             if reason is not None:
-                reporter.line(f"training goes on without torch.compile: {reason}")
+                reporter.line(f"training without torch.compile: {reason}")
             if run.positive_class is not None:
                 reporter.line(f"the positive class is `{run.positive_class}`: sensitivity and specificity are of it")
             if config.backbone == "frozen" and config.weights == "none":

@@ -1,7 +1,7 @@
 """Memory format of a run: of weights, images and optimiser state.
 
 Convolutions in another format sum in another order, so a run keeps the format it began with, as long as it stays on its kind of
-device, and goes on bit for bit.
+device, and continues bit for bit.
 """
 
 from collections.abc import Mapping

@@ -33,7 +33,7 @@ class Meter:
             self._restart(steps)
 
     def _leave_out(self, steps: int) -> None:
-        """Leave out the newest steps: what counts begins so much later."""
+        """Leave out the newest steps and their time."""
         since_s, waited_s = self._last
         self._skipped += steps
         self._start_s += time.perf_counter() - since_s

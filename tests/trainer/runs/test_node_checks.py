@@ -74,7 +74,7 @@ def test_shared_memory_of_a_containers_default_is_too_small(monkeypatch, size_mi
 
 
 def test_node_has_the_name_that_kubernetes_states(monkeypatch):
-    """A pod's host name is the pod's, and stays when it is made anew on another node."""
+    """A pod's host name is the pod's, and stays when the pod is recreated on another node."""
     monkeypatch.setenv(POD_NODE, "gpu-7")
     assert node_checks.node_name() == "gpu-7"
     monkeypatch.setenv(POD_NODE, "")
