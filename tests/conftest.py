@@ -22,9 +22,9 @@ gc.disable()  # until all tests are collected: what is loaded until then stays
 
 
 def pytest_collection_modifyitems(items):
-    """Files that start several processes come first: a worker that begins one last would end alone."""
+    """Files that start several processes come first, then those that train: a worker that begins a long one last would end alone."""
     first = {item.path for item in items if item.get_closest_marker("e2e")}
-    items.sort(key=lambda item: item.path not in first)
+    items.sort(key=lambda item: (item.path not in first, item.path.parent.name != "training"))
 
 
 @pytest.hookimpl(tryfirst=True)
