@@ -198,10 +198,11 @@ def test_ctrl_c_while_the_server_imports_ends_the_proxy_without_a_traceback(tmp_
     finally:
         signal.signal(signal.SIGINT, before)
     line, _ = silent.accept()
-    with line:
-        proxy.send_signal(signal.SIGINT)
-        assert proxy.communicate(timeout=60)[1] == b""
-    assert proxy.returncode == -signal.SIGINT
+    line.recv(1, socket.MSG_PEEK)  # the proxy has sent its request, and waits for the answer
+    proxy.send_signal(signal.SIGINT)
+    assert proxy.wait(60) == -signal.SIGINT
+    line.close()  # its streams are in the request, and stay open until that is read or dropped
+    assert proxy.communicate(timeout=60)[1] == b""
 
 
 def test_proxy_without_a_server_and_without_torchrun_runs_nothing(tmp_path, silent):
