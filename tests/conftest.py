@@ -3,6 +3,7 @@
 import gc
 import logging
 import signal
+import sys
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -32,6 +33,16 @@ def pytest_runtestloop():
     """Collect garbage again, but never among the million objects of loaded modules and collected tests."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Each test, and what fixtures of any scope compute for it, begins with one thread of torch, whatever the one before has set.
+
+    Small networks on a busy machine lose more to threads that wait for each other than they gain, and results depend on their number.
+    """
+    if "torch" in sys.modules:  # tests of the launcher alone do not load it
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")

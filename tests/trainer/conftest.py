@@ -6,14 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from recipes import later_wins
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    """Small networks on a busy machine lose more to threads that wait for each other than they gain."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")

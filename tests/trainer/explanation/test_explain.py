@@ -145,7 +145,7 @@ def test_several_threads_change_no_map_and_no_order(monkeypatch, explain, images
     results = []
     for cores in (1, 4):
         monkeypatch.setattr(forward_threads, "usable_cores", lambda cores=cores: cores)
-        monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
+        torch.set_num_threads(cores)
         code, *_, out = explain(images, "--boxes", boxes, "--batch-size", "2")
         assert code == 0
         lines = [json.loads(line) for line in (out / "maps.jsonl").read_text().splitlines()]
@@ -176,7 +176,7 @@ def test_maps_in_bf16_are_close_to_fp32(monkeypatch, images, model):
 def test_threads_share_the_pixels_that_may_be_in_memory(monkeypatch, explain, images, cores, sizes):
     """Each would otherwise hold as many as one alone may."""
     monkeypatch.setattr(forward_threads, "usable_cores", lambda: cores)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    torch.set_num_threads(cores)
     monkeypatch.setattr(explainer, "MOST_PIXELS", 2 * 160 * 120 - 2)
     seen, view = [], explainer.Explainer.view
     monkeypatch.setattr(

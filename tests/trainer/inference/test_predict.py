@@ -92,7 +92,7 @@ def test_several_threads_change_no_prediction_and_no_order(monkeypatch, finished
     files = image_files([mixed, finished_run.data])[:40]
     one = predicted(trained, files, batch=3)
     monkeypatch.setattr(forward_threads, "usable_cores", lambda: 4)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    torch.set_num_threads(4)
     four = predicted(trained, files, batch=3)
     assert [each.image for each in four] == [file.name for file in files]
     assert [each.error for each in four] == [each.error for each in one]

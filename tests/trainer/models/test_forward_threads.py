@@ -14,10 +14,7 @@ from trainer.models.forward_threads import forward_threads
 @pytest.fixture(autouse=True)
 def four_cores(monkeypatch):
     monkeypatch.setattr(module, "usable_cores", lambda: 4)
-    before = torch.get_num_threads()
     torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
 
 
 PROCESSOR = cpu
