@@ -17,9 +17,12 @@ from trainer.runs import manifest as manifests
 from trainer.storage import LocalStorage, lease
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def garbage_is_collected_later():
-    """A deep document fills the stack; what the garbage collector calls there to end an object of another test would fail."""
+    """A deep document fills the stack; what the garbage collector calls there to end an object of another test would fail.
+
+    Once for all tests here: among the objects of thousands of other tests it takes half a second.
+    """
     gc.collect()
     gc.disable()
     yield
