@@ -19,7 +19,7 @@ from launcher.spec.job import JobSpec
 from launcher.spec.manifest import render, to_json, to_yaml
 from launcher.spec.options import PodOptions, PolicyOptions, S3Options
 from launcher.spec.overlay import Overlay
-from trainer.config import from_argv, parse_flags
+from trainer.config import from_argv
 from trainer.errors import InputError
 
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -88,22 +88,6 @@ POLICY = {
     "backoff": st.integers(0, 100),
     "deadline": maybe(st.sampled_from(["90m", "8h"])),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def flags_parsed_once():
-    """Each change of a job parses the trainer's flags again, most often the same ones; that takes most of the time of these tests."""
-    parsed = {}
-
-    def parse(words):
-        key = tuple(words)
-        if key not in parsed:
-            parsed[key] = parse_flags(key)
-        return parsed[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("launcher.spec.job.parse_flags", parse)
-        yield
 
 
 def constructed(owner, fields):
