@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, Literal, cast, get_args
 
 import torch
@@ -237,7 +238,8 @@ def _architecture(state: StateDict) -> tuple[str, str, int] | None:
     return None
 
 
-def shapes_of(model: str, head: str, findings: int) -> dict[str, torch.Size]:
+@cache
+def shapes_of(model: str, head: str, findings: int) -> Mapping[str, torch.Size]:
     """Shapes of the tensors, without allocating them; the last is the head's bias."""
     with torch.device("meta"):
         return {name: tensor.shape for name, tensor in build(model, head, findings).state_dict().items()}
