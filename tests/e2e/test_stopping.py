@@ -68,13 +68,14 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def group(phantoms, cache, warm):
-    """Starts a pod's first process; with `forks` it forks its workers itself, as in a pod."""
+    """Starts a pod's first process; with `forks` it forks its workers itself, as in a pod. A failed test's ends with the module."""
+    started = []
 
     def start(output, *flags, workers=2, epochs=14, forks=False, entrypoint=ENTRYPOINT, program=PROGRAM, **environment):
         places = ["--data", phantoms, "--output", output, "--name", "r", "--cache-dir", cache]
         train = [*program, "train", *places, *RECIPE, "--epochs", epochs, *flags]
         command = [warm, *entrypoint, "--max-restarts=3", f"--nproc-per-node={workers}", *train]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             list(map(str, command)),
             cwd=ROOT,
             env={"PET_RDZV_ENDPOINT": f"127.0.0.1:{free_port()}", "PET_RDZV_BACKEND": "c10d"}
@@ -86,8 +87,15 @@ def group(phantoms, cache, warm):
             stdout=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.terminate()
+            process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +249,8 @@ def test_second_run_on_a_bucket_prefix_is_refused_and_the_first_continues(group,
     said = done(group(output, epochs=3000, workers=1, TRAINER_JOB="b"), 2)
     os.kill(peer, signal.SIGCONT)
     assert "another job is training it" in said
-    before = len(committed(storage))
-    while len(committed(storage)) == before:
+    before = committed(storage)[-1].step
+    while committed(storage)[-1].step == before:
         assert first.poll() is None, first.communicate()
         time.sleep(0.1)
     first.terminate()

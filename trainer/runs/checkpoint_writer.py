@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from trainer.errors import InputError, KnownError, RemoteError, TryAgainError
@@ -205,7 +206,9 @@ class CheckpointWriter:
                 return self._commit_scored
             if self._best is not None:
                 return self._upload_best
-            return self._upload_newest if self._newest is not None else self._write_file
+            if self._newest is not None:
+                return self._upload_newest
+            return partial(self._write_file, next(iter(self._files)))
 
     def _keep_newest(self) -> None:
         """Keep the newest state on this node if there is room, whichever upload failed: a restarted worker continues from it."""
@@ -283,9 +286,14 @@ class CheckpointWriter:
             self._scored.pop(step, None)
 
     def _commit(self, manifest: Manifest) -> None:
-        """Commit a state after the files queued before it: a run that resumes from it does not write them again."""
-        while self._files:
-            self._write_file()
+        """Commit a state after the files queued before it: a run that resumes from it does not write them again.
+
+        Files that are queued meanwhile wait: epochs may be shorter than an upload, and nothing would ever be committed.
+        """
+        with self._changed:
+            queued = list(self._files)
+        for key in queued:
+            self._write_file(key)
         self._check_claim()
         commit(self._storage, manifest)
 
@@ -294,9 +302,9 @@ class CheckpointWriter:
             metrics = self._files.get(METRICS)
         self._fallback.try_keep(manifest, content, metrics)
 
-    def _write_file(self) -> None:
+    def _write_file(self, key: str) -> None:
         with self._changed:
-            key, content = next(iter(self._files.items()))
+            content = self._files[key]
         self._check_claim()
         self._storage.write(key, content)
         with self._changed:

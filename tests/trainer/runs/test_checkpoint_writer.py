@@ -508,6 +508,28 @@ def test_small_files_are_written_with_their_last_content(writer, bucket):
     assert bucket.read("metrics.jsonl") == b"1\n2"
 
 
+def test_state_is_committed_though_files_are_queued_faster_than_written(writer, bucket):
+    """Each epoch queues an event file, and a short epoch on a slow bucket the next one before that is written."""
+    number = 0
+
+    def queue_another():
+        nonlocal number
+        number += 1
+        bucket.meanwhile = queue_another
+        writer.queue_file(f"tensorboard/{number}", b"events")
+
+    bucket.gate.clear()
+    writer.queue_file("tensorboard/0", b"events")
+    writer.queue_state(state(10), epoch=1.0)
+    bucket.meanwhile = queue_another
+    bucket.gate.set()
+    soon(lambda: steps(bucket) == [10])
+    bucket.meanwhile = None
+    assert bucket.written.index("tensorboard/0") < bucket.written.index(manifest_key(10))
+    writer.flush(never)
+    assert set(bucket.written) >= {f"tensorboard/{each}" for each in range(number + 1)}
+
+
 FULL = FullError(
     "cannot write `/runs/r/state.pt`: no space left on device; 84 MiB needed, 3 MiB free", hint="make room"
 )
