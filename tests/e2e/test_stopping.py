@@ -94,7 +94,6 @@ def group(phantoms, cache, warm):
     for process in started:
         if process.poll() is None:
             process.terminate()
-            process.terminate()
             process.communicate()
 
 

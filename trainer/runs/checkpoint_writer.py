@@ -67,7 +67,7 @@ class CheckpointWriter:
         self._scored: dict[int, Scored] = {}
         self._files: dict[str, bytes] = {}
         self._busy = self._closing = False
-        self._fatal: Exception | None = None
+        self._fatal: BaseException | None = None
         self._problem: KnownError | None = None
         self._reported_s = 0.0
 
@@ -177,13 +177,8 @@ class CheckpointWriter:
     def _work(self) -> None:
         while (task := self._next_task()) is not None:
             try:
-                task()
-                self._reset_failure(uploaded=task in (self._upload_best, self._upload_newest))
-            except KnownError as problem:
-                if not self._is_lost():
-                    self._note_failure(problem)
-                    self._keep_newest()
-            except Exception as bug:  # noqa: BLE001 - if the thread ended silently, training would continue without checkpoints
+                self._attempt(task)
+            except BaseException as bug:  # noqa: BLE001 - if the thread ended silently, training would continue without checkpoints
                 self._fatal = bug
             finally:
                 with self._changed:
@@ -194,6 +189,15 @@ class CheckpointWriter:
             if self._problem is not None:
                 with self._changed:
                     self._changed.wait_for(lambda: self._closing, self._retry_s)
+
+    def _attempt(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+            self._reset_failure(uploaded=task in (self._upload_best, self._upload_newest))
+        except KnownError as problem:
+            if not self._is_lost():
+                self._note_failure(problem)
+                self._keep_newest()
 
     def _next_task(self) -> Callable[[], None] | None:
         """The next task, once there is one; None at the end."""
@@ -250,12 +254,16 @@ class CheckpointWriter:
                 self._best = pending
 
     def _upload(self, pending: _Pending) -> None:
-        """Upload a state, commit it, and delete checkpoints that are no longer kept."""
+        """Upload a state after the files queued before it, commit it, and delete checkpoints that are no longer kept.
+
+        A run that resumes from it does not write the files again. They may also fit on a disk where the state does not.
+        """
         content = pending.state.to_bytes()
         step = pending.state.step
         manifest = manifest_of(content, pending.state, epoch=pending.epoch, scored=pending.scored)
         scored: Scored | None = None
         try:
+            self._write_queued_files()
             self._check_claim()  # another writer's state of this step must not be replaced
             self._storage.write(state_key(step), content)
             with self._changed:
@@ -280,20 +288,13 @@ class CheckpointWriter:
         before = self._retention.get(step)
         if before is not None:
             manifest = replace(before, val_auroc=scored.auroc, val_loss=scored.loss, validated=True)
+            self._write_queued_files()
             self._commit(manifest)
             self._retention.add([manifest])
         with self._changed:
             self._scored.pop(step, None)
 
     def _commit(self, manifest: Manifest) -> None:
-        """Commit a state after the files queued before it: a run that resumes from it does not write them again.
-
-        Files that are queued meanwhile wait: epochs may be shorter than an upload, and nothing would ever be committed.
-        """
-        with self._changed:
-            queued = list(self._files)
-        for key in queued:
-            self._write_file(key)
         self._check_claim()
         commit(self._storage, manifest)
 
@@ -301,6 +302,13 @@ class CheckpointWriter:
         with self._changed:
             metrics = self._files.get(METRICS)
         self._fallback.try_keep(manifest, content, metrics)
+
+    def _write_queued_files(self) -> None:
+        """Write the small files; those that are queued meanwhile wait: epochs may be shorter than an upload, which would never end."""
+        with self._changed:
+            queued = list(self._files)
+        for key in queued:
+            self._write_file(key)
 
     def _write_file(self, key: str) -> None:
         with self._changed:

@@ -234,8 +234,8 @@ def take_checkpoint(run: Run, training: Training) -> None:
     ranks = ranks_of(run, training)
     model_state = averaged_state(run, training, ranks)
     if run.is_rank0:
+        _write_curves(run, training)  # first: a run that resumes from the state does not write them again
         run.prefix.writer.queue_state(snapshot(training, ranks, model_state), training.step / run.steps_per_epoch)
-        _write_curves(run, training)
     if training.step % run.steps_per_epoch == 0:
         training.eval_network.load_state_dict(model_state)
     training.saved_step = training.step

@@ -134,7 +134,7 @@ class Scene:
     def be_looked_at(self, times=5):
         """Wait until the job has been asked for so often."""
         so_far = self.looks
-        while self.looks < so_far + times:
+        while self.looks < so_far + times and not self.released.is_set():
             self.released.wait(0.01)
 
     def stall(self):
@@ -474,7 +474,7 @@ def test_server_that_is_gone_for_a_while_is_waited_for(connect):
 
 
 def _succeed_when(scene, holds):
-    while not holds():
+    while not holds() and not scene.released.is_set():
         scene.released.wait(0.01)
     scene.succeed()
 

@@ -510,24 +510,73 @@ def test_small_files_are_written_with_their_last_content(writer, bucket):
 
 def test_state_is_committed_though_files_are_queued_faster_than_written(writer, bucket):
     """Each epoch queues an event file, and a short epoch on a slow bucket the next one before that is written."""
-    number = 0
+    number, trains = 0, True
 
     def queue_another():
         nonlocal number
-        number += 1
-        bucket.meanwhile = queue_another
-        writer.queue_file(f"tensorboard/{number}", b"events")
+        if trains:
+            number += 1
+            bucket.meanwhile = queue_another
+            writer.queue_file(f"tensorboard/{number}", b"events")
 
-    bucket.gate.clear()
+    bucket.meanwhile = queue_another
     writer.queue_file("tensorboard/0", b"events")
     writer.queue_state(state(10), epoch=1.0)
-    bucket.meanwhile = queue_another
-    bucket.gate.set()
     soon(lambda: steps(bucket) == [10])
-    bucket.meanwhile = None
-    assert bucket.written.index("tensorboard/0") < bucket.written.index(manifest_key(10))
+    trains = False
     writer.flush(never)
-    assert set(bucket.written) >= {f"tensorboard/{each}" for each in range(number + 1)}
+    assert {*bucket.written} == {f"tensorboard/{each}" for each in range(number + 1)} | {
+        state_key(10),
+        manifest_key(10),
+    }
+
+
+def test_files_are_written_before_the_state_that_was_queued_after_them(writer, bucket):
+    """A run that resumes from the state does not write them again."""
+    bucket.gate.clear()
+    writer.queue_state(state(10), epoch=1.0)
+    soon(lambda: writer._uploading is not None)
+    writer.queue_file("metrics.jsonl", b"1")
+    writer.queue_state(state(20), epoch=2.0)
+    bucket.gate.set()
+    writer.flush(never)
+    assert bucket.written[2:] == ["metrics.jsonl", state_key(20), manifest_key(20)]
+
+
+def test_a_file_that_is_refused_costs_no_upload_of_the_state(writer, bucket):
+    """The state is large, and would be uploaded again at each attempt."""
+    bucket.problem, bucket.failing = NotPermittedError("cannot write: AccessDenied"), "metrics.jsonl".__eq__
+    writer.queue_file("metrics.jsonl", b"1")
+    writer.queue_state(state(10), epoch=1.0)
+    soon(lambda: writer._problem is not None)
+    bucket.problem = None
+    writer.flush(never)
+    assert bucket.written == ["metrics.jsonl", state_key(10), manifest_key(10)]
+
+
+def test_files_are_written_where_the_state_does_not_fit(writer, bucket):
+    """metrics.jsonl is what the user looks at to find out what happened."""
+    bucket.problem, bucket.failing = FULL, state_key(10).__eq__
+    writer.queue_state(state(10), epoch=1.0)
+    soon(lambda: writer._problem is not None)
+    writer.queue_file("metrics.jsonl", b"1")
+    soon(lambda: bucket.written == ["metrics.jsonl"])
+
+
+@pytest.mark.parametrize("problem", [BrokenPipeError(), SystemExit(1)], ids=["pipe", "exit"])
+def test_run_ends_when_a_failure_cannot_be_reported(tmp_path, bucket, claim, problem):
+    """As when stderr is a closed pipe: the thread ends, and training would go on without checkpoints."""
+
+    def report(_):
+        raise problem
+
+    writer = writer_of(bucket, spool_of(tmp_path, bucket), claim, report, retry_s=0.01)
+    bucket.problem = UnreachableError("cannot write: 503")
+    with writer.running():
+        writer.queue_state(state(10), epoch=1.0)
+        soon(lambda: writer.has_failed)
+    with pytest.raises(type(problem)):
+        writer.raise_if_failed()
 
 
 FULL = FullError(

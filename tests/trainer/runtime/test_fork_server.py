@@ -341,9 +341,7 @@ def test_a_worker_loads_torch_and_little_else_before_its_first_step(tmp_path):
 )
 def test_workers_of_the_trainer_are_forked_with_their_share_of_the_cores(monkeypatch, argv, forks, threads):
     """OpenMP reads the number when torch is loaded, before torchrun has read its flags."""
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delenv("PYTHON_EXEC", raising=False)
-    monkeypatch.delenv("PET_NPROC_PER_NODE", raising=False)
+    monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(entrypoint, "threads_per_worker", lambda workers: 8 // workers)
     assert entrypoint._prepare_to_fork(argv) is forks
     assert os.environ.get("OMP_NUM_THREADS") == threads

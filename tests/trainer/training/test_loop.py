@@ -20,10 +20,11 @@ from trainer.data.loader import Batch
 from trainer.data.synthetic import write_phantoms
 from trainer.devices import cpu
 from trainer.errors import InputError, JobFailedError, KnownError, TimeLimitError
-from trainer.layout import state_key
+from trainer.layout import TENSORBOARD, state_key
 from trainer.models.architectures import build
 from trainer.models.losses import LOSSES
 from trainer.runs import attempts, checkpoints
+from trainer.runs.checkpoint_writer import CheckpointWriter
 from trainer.runs.manifest import best, committed
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
@@ -34,7 +35,7 @@ from trainer.training import run_data
 from trainer.training import setup as assembly
 from trainer.training.feed import of_images
 from trainer.training.loop import _NonFiniteGuard, train, train_step
-from trainer.training.snapshot import from_bytes
+from trainer.training.snapshot import TrainState, from_bytes
 from trainer.training.step_inputs import EpochInputs
 
 RECIPE = tiny(2)
@@ -198,6 +199,21 @@ def test_finished_run_started_again_scores_the_same_and_trains_nothing(run, tmp_
     before = (tmp_path / "r/results.json").read_bytes()
     assert run("r").step == first.step
     assert (tmp_path / "r/results.json").read_bytes() == before
+
+
+def test_curves_of_an_epoch_are_queued_before_the_state_that_a_later_start_continues_from(run, monkeypatch):
+    """That start does not draw them again."""
+    queued = []
+    for name in ("queue_file", "queue_state"):
+        before = getattr(CheckpointWriter, name)
+        monkeypatch.setattr(
+            CheckpointWriter,
+            name,
+            lambda self, what, *rest, before=before: queued.append(what) or before(self, what, *rest),
+        )
+    run("a", "--epochs", "1")
+    events = next(place for place, what in enumerate(queued) if str(what).startswith(TENSORBOARD))
+    assert events < next(place for place, what in enumerate(queued) if isinstance(what, TrainState))
 
 
 def test_training_lowers_the_loss(run, tmp_path):
