@@ -104,17 +104,21 @@ def both_kinds(kueue, tool, queues):
     if not kueue:
         tool("kueue", "pytorchjob")
     try:
-        wait_until("Kueue holds PyTorchJobs", lambda: is_held(queues.site.of_api("pytorchjob")))
+        wait_until(
+            "Kueue holds PyTorchJobs", lambda: is_accepted(queues.site.of_api("pytorchjob"), "--queue", RESEARCH)
+        )
         yield queues
     finally:
         if not kueue:
             tool("kueue")
+            # it has restarted: until its webhook answers, the server creates no job of later tests
+            wait_until("Kueue answers", lambda: is_accepted(queues.site.of_api("pytorchjob")))
 
 
-def is_held(site):
-    """Whether a server dry run of a job with a queue is accepted."""
-    flags = [*POD, "--data", "s3://b/d", "--output", "s3://b/o", "--name", "held", "--queue", RESEARCH]
-    return site.launcher("submit", *flags, "--dry-run", "server", code=None).returncode == 0
+def is_accepted(site, *flags):
+    """Whether a server dry run of a job is accepted."""
+    job = [*POD, "--data", "s3://b/d", "--output", "s3://b/o", "--name", "held", *flags]
+    return site.launcher("submit", *job, "--dry-run", "server", code=None).returncode == 0
 
 
 def diagnosis(site, name):
