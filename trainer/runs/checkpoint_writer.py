@@ -254,9 +254,9 @@ class CheckpointWriter:
                 self._best = pending
 
     def _upload(self, pending: _Pending) -> None:
-        """Upload a state after the files queued before it, commit it, and delete checkpoints that are no longer kept.
+        """Upload a state, commit it, and delete checkpoints that are no longer kept.
 
-        A run that resumes from it does not write the files again. They may also fit on a disk where the state does not.
+        Small files are written first: they may fit on a disk where the state does not, and one that fails costs no upload of a state.
         """
         content = pending.state.to_bytes()
         step = pending.state.step
@@ -288,13 +288,14 @@ class CheckpointWriter:
         before = self._retention.get(step)
         if before is not None:
             manifest = replace(before, val_auroc=scored.auroc, val_loss=scored.loss, validated=True)
-            self._write_queued_files()
             self._commit(manifest)
             self._retention.add([manifest])
         with self._changed:
             self._scored.pop(step, None)
 
     def _commit(self, manifest: Manifest) -> None:
+        """Commit a state after the files queued before it or its scores: a run that resumes from it does not write them again."""
+        self._write_queued_files()
         self._check_claim()
         commit(self._storage, manifest)
 

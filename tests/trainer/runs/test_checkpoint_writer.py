@@ -531,16 +531,16 @@ def test_state_is_committed_though_files_are_queued_faster_than_written(writer, 
     }
 
 
-def test_files_are_written_before_the_state_that_was_queued_after_them(writer, bucket):
-    """A run that resumes from the state does not write them again."""
+def test_files_are_written_before_the_scores_that_were_queued_with_them(writer, bucket):
+    """A run that resumes from a validated state does not write the epoch's entry again."""
     bucket.gate.clear()
     writer.queue_state(state(10), epoch=1.0)
     soon(lambda: writer._uploading is not None)
     writer.queue_file("metrics.jsonl", b"1")
-    writer.queue_state(state(20), epoch=2.0)
+    writer.queue_scores(10, Scored(0.75, 0.5))
     bucket.gate.set()
     writer.flush(never)
-    assert bucket.written[2:] == ["metrics.jsonl", state_key(20), manifest_key(20)]
+    assert bucket.written == [state_key(10), "metrics.jsonl", manifest_key(10)]
 
 
 def test_a_file_that_is_refused_costs_no_upload_of_the_state(writer, bucket):
