@@ -3,10 +3,12 @@
 Labels are read before images, as they are cheap to check. All workers call these functions together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +22,14 @@ from trainer.data.layouts import Source, read_labels
 from trainer.data.locate import locate_images
 from trainer.data.locks import locked
 from trainer.data.packs import staging
-from trainer.data.packs.building import build
+from trainer.data.packs.building import building
 from trainer.data.packs.damage import DamagedPackError
 from trainer.data.packs.index import write_measured
 from trainer.data.packs.key import pack_key
 from trainer.data.packs.open_prepared import attach_prepared, checked_geometry, geometry_for, open_prepared
-from trainer.data.packs.reading import Pack
+from trainer.data.packs.reading import Pack, Records
 from trainer.data.packs.records import Geometry
+from trainer.data.packs.unfinished import UnfinishedPack, UnknownGrayRangeError
 from trainer.data.packs.verify import attach, open_pack
 from trainer.errors import InputError, listing
 from trainer.label_choices import AS_READ, LabelChoices
@@ -35,6 +38,8 @@ from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.progress import BYTES, USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Shown, Watchdog
 from trainer.storage.waiting import Waiting
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +121,50 @@ def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter
     """
     if source.placement == "records":
         return _of_prepared_set(place, source, group, reporter, watchdog)
+    pack = _decoded(_first(place), source, group, reporter, watchdog)
+    return _in_gray_range(place, source, group, reporter, watchdog, pack=pack)
+
+
+def decoded_beside(
+    place: Place, source: Source, group: WorkerGroup, reporter: Reporter, use: Callable[[Records], Result]
+) -> tuple[Pack, Result]:
+    """As `decoded`, for one process, and what `use` has made of the records, which it reads while others are decoded.
+
+    Where there are 16-bit images and no gray range is known, it is called again once all are decoded.
+
+    Raises: as `decoded` and `use`.
+    """
+    watchdog = Watchdog(float("inf"), reporter.line)
+    if source.placement == "records":
+        pack = decoded(place, source, group, reporter, watchdog)
+        return pack, use(pack)
+    first, used = _first(place), []
+    with _filled(first, source, _brief(reporter), reporter, watchdog) as (folder, unfinished):
+        if unfinished is not None:
+            with suppress(UnknownGrayRangeError):
+                used.append(use(unfinished))
+    pack = attach(folder, source.table.images, first.geometry)
+    note_turned(pack, reporter)
+    pack = _in_gray_range(place, source, group, reporter, watchdog, pack=pack)
+    return pack, used[0] if used else use(pack)
+
+
+def _first(place: Place) -> Place:
+    """The place with the gray range to decode with before the greatest value is known."""
+    return (
+        place if place.geometry.gray_bits is not None else _with_bits(place, gray_range.preliminary(place.gray_range))
+    )
+
+
+def _in_gray_range(
+    place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog, *, pack: Pack
+) -> Pack:
+    """The pack of `_first`, or where its images use fewer of 16 bits, another one."""
     if place.geometry.gray_bits is not None:
-        return _decoded(place, source, group, reporter, watchdog)
-    first = _with_bits(place, gray_range.preliminary(place.gray_range))
-    pack = _decoded(first, source, group, reporter, watchdog)
+        return pack
     bits = group.all_or_raise(lambda: gray_range.resolved(place.gray_range, pack.index.greatest, f"`{place.data}`"))
     chosen = _with_bits(place, bits)
-    if chosen.geometry.bits != first.geometry.bits:
+    if chosen.geometry.bits != pack.index.geometry.bits:
         reporter.line(f"16-bit images use {bits} bits: 0 to {2**chosen.geometry.bits - 1:,} are black to white")
         return _decoded(chosen, source, group, reporter, watchdog)
     return replace(pack, index=replace(pack.index, geometry=chosen.geometry))
@@ -156,32 +198,44 @@ def _with_bits(place: Place, bits: int | None) -> Place:
 
 
 def _decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
-    names, geometry = source.table.images, place.geometry
     key = ""
 
     def decode() -> None:
         nonlocal key
-        paths = locate_images(source)
-        with watchdog.progress(_brief(reporter), "checking the image files", len(names)) as advance:
-            key = pack_key(names, paths, geometry, progress=lambda done: advance(done, ""))
-        folder = place.cache / "packs" / key
-        with locked(folder, _waiting(reporter, watchdog, "another process is decoding the images")):
-            pack = _whole(folder, names, geometry, reporter, watchdog)
-            if pack is not None and geometry.gray_bits is None and not pack.index.is_measured:
-                with watchdog.progress(_brief(reporter), "looking for 16-bit images", len(names)) as advance:
-                    write_measured(folder, pack.index, gray_range.greatest_of(paths, lambda: advance(1, "")))
-            if pack is None:
-                reporter.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
-                with watchdog.progress(reporter.progress, "decoding", len(names)) as advance:
-                    build(folder, names, paths, geometry, progress=lambda done: advance(done, ""))
+        with _filled(place, source, reporter.progress, reporter, watchdog) as (folder, _):
+            key = folder.name
 
     group.on_local_rank0(decode)
     keys = [content.decode() for content in group.all_gather(key.encode())]
     node_key = keys[group.world.rank - group.world.local_rank]
-    pack = group.all_or_raise(lambda: attach(place.cache / "packs" / node_key, names, geometry))
+    pack = group.all_or_raise(lambda: attach(place.cache / "packs" / node_key, source.table.images, place.geometry))
     if group.world.is_rank0:
         note_turned(pack, reporter)
     return pack
+
+
+@contextmanager
+def _filled(
+    place: Place, source: Source, shown: Shown, reporter: Reporter, watchdog: Watchdog
+) -> Iterator[tuple[Path, UnfinishedPack | None]]:
+    """Folder of the decoded images, which are complete at the end of the block; the pack that is built meanwhile if they are not yet."""
+    names, geometry = source.table.images, place.geometry
+    paths = locate_images(source)
+    with watchdog.progress(_brief(reporter), "checking the image files", len(names)) as advance:
+        key = pack_key(names, paths, geometry, progress=lambda done: advance(done, ""))
+    folder = place.cache / "packs" / key
+    with locked(folder, _waiting(reporter, watchdog, "another process is decoding the images")):
+        pack = _whole(folder, names, geometry, reporter, watchdog)
+        if pack is None:
+            reporter.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
+            progress = partial(watchdog.progress, shown, "decoding", len(names))
+            with building(folder, names, paths, geometry, progress=progress) as unfinished:
+                yield folder, unfinished
+            return
+        if geometry.gray_bits is None and not pack.index.is_measured:
+            with watchdog.progress(_brief(reporter), "looking for 16-bit images", len(names)) as advance:
+                write_measured(folder, pack.index, gray_range.greatest_of(paths, lambda: advance(1, "")))
+    yield folder, None
 
 
 def note_turned(pack: Pack, reporter: Reporter) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.data.packs.reading import Pack
+from trainer.data.packs.reading import Records
 from trainer.devices import Device
 
 Rows = NDArray[np.int64]
@@ -93,9 +93,9 @@ def evaluation_batches(rows: Rows, *, rank: int, world: int, batch: int) -> list
 class Loader:
     """Gathers batches ahead of use into reused buffers."""
 
-    def __init__(self, pack: Pack, device: Device, batch: int) -> None:
-        side = pack.index.geometry.side
-        self._pack = pack
+    def __init__(self, records: Records, device: Device, batch: int) -> None:
+        side = records.side
+        self._records = records
         self._device = device
         self._buffers = [device.host_buffer((batch, 1, side, side)) for _ in range(BUFFERS)]
         self.waited_s = 0.0
@@ -149,7 +149,7 @@ class Loader:
                     return
                 buffer, copied = slot
                 copied()
-                self._pack.gather(np.maximum(samples_N, 0), buffer.numpy()[:, 0])
+                self._records.gather(np.maximum(samples_N, 0), buffer.numpy()[:, 0])
                 filled.put((samples_N, buffer))
             filled.put(None)
         except BaseException as problem:  # noqa: BLE001 - raised again in the consumer

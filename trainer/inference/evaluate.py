@@ -5,7 +5,7 @@ Labels are read, and patients compared with those of training, before any image.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,17 +15,10 @@ from numpy.typing import NDArray
 from trainer import devices
 from trainer.config import Layout, OnMissingImage, Precision
 from trainer.data.augment import Tta
-from trainer.data.dataset import Place, decoded, fetched, left_out, note_turned
-from trainer.data.finding_names import Matching, counterparts
+from trainer.data.dataset import Place, fetched
+from trainer.data.finding_names import counterparts
 from trainer.data.gray_range import check_request
 from trainer.data.labels import LabelTable
-from trainer.data.layouts import Source
-from trainer.data.loader import Loader
-from trainer.data.locate import locate_images
-from trainer.data.packs.damage import DamagedPackError
-from trainer.data.packs.key import pack_key
-from trainer.data.packs.reading import Pack
-from trainer.data.packs.verify import open_pack
 from trainer.data.public import are_drawn
 from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, listing
@@ -48,14 +41,13 @@ from trainer.inference.evaluation_set import (
     rows_of,
     split_of_run,
 )
+from trainer.inference.evaluator import Outputs, evaluator
 from trainer.label_choices import AS_READ, LabelChoices
 from trainer.models.load import LoadedModel, load_model
-from trainer.models.predictor import DistributedPredictor
-from trainer.models.tta import OverViews, log_odds_of, views_of
+from trainer.models.tta import log_odds_of, views_of
 from trainer.report.formatting import last_name
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup, join
-from trainer.runtime.progress import USUALLY_FEW
 from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
 
@@ -189,37 +181,6 @@ def _cache(given: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """The model on a device, with the decoded images."""
-
-    trained: LoadedModel
-    table: LabelTable
-    matching: Matching
-    """Of its findings with the model's outputs."""
-    in_pack_N: NDArray[np.int64]
-    """Index of each image in the pack; -1 when missing or unreadable."""
-    evaluator: DistributedPredictor
-    network: OverViews
-    reporter: Reporter
-
-    def predictions(self, rows_N: NDArray[np.int64], task: str) -> SplitPredictions:
-        """Predictions for the readable ones of these images. Raises: JobFailedError for a non-finite output."""
-        rows_N = rows_N[self.in_pack_N[rows_N] >= 0]
-        batches = -(-len(rows_N) // self.evaluator.batch)
-        with self.reporter.progress(task, batches) as advance:
-            logits_NVK = self.evaluator.predict(self.network, self.in_pack_N[rows_N], lambda: advance(1, "batches"))
-        log_odds_NK = log_odds_of(logits_NVK, self.trained.loss, len(self.trained.findings))
-        outputs = [[self.trained.findings.index(name) for name in match.outputs] for match in self.matching.matches]
-        return SplitPredictions(
-            images=tuple(_names(self.table, rows_N)),
-            log_odds_NK=np.stack([log_odds_NK[:, columns].max(axis=1) for columns in outputs], axis=1),
-            labels_NK=self.table.labels_NK[rows_N],
-            patients_N=self.table.patients_N[rows_N],
-            patients_known=self.table.unidentified.isdisjoint(_names(self.table, rows_N)),
-        )
-
-
 def _names(table: LabelTable, rows_N: NDArray[np.int64]) -> list[str]:
     return [table.images[row] for row in rows_N.tolist()]
 
@@ -229,15 +190,21 @@ def _predicted(one: _Prepared, device: Device, group: WorkerGroup, reporter: Rep
     trained, subset, tta = one.trained, one.subset, one.request.tta
     stored = _stored(trained, subset, tta)
     val_N = subset.free_to_fit if stored is None else subset.free_to_fit[:0]
-    pack, in_pack_N = _decoded(subset, np.concatenate([subset.scored, val_N]), group, reporter)
-    _check_readable(subset, in_pack_N)
-    network = OverViews(trained, tta, device.memory_format)
-    network.to(device.open(0, 1)).to(memory_format=device.memory_format)
-    evaluator = _evaluator(one, device, group, pack)
-    request = _Request(trained, subset.table, subset.matching, in_pack_N, evaluator, network, reporter)
-    scored = request.predictions(subset.scored, f"evaluating {subset.part}")
-    val = request.predictions(val_N, "evaluating val") if len(val_N) else None
-    rows_N = subset.scored[in_pack_N[subset.scored] >= 0]
+    on_device = evaluator(
+        trained,
+        device,
+        group,
+        reporter,
+        tta=tta,
+        batch=one.request.batch_size,
+        precision=one.request.precision,
+    )
+    what = f"{subset.part} and val" if len(val_N) else subset.part
+    outputs = on_device.outputs(subset, np.concatenate([subset.scored, val_N]), what)
+    rows_N, val_N = outputs.readable(subset.scored), outputs.readable(val_N)
+    _check_readable(subset, rows_N)
+    scored = _predictions(outputs, trained, subset, rows_N)
+    val = _predictions(outputs, trained, subset, val_N) if len(val_N) else None
     attributes = metadata.of_dataset(subset.source.root, subset.source.layout, subset.table.images)
     return EvaluationInput(
         model=_name(trained),
@@ -256,14 +223,30 @@ def _predicted(one: _Prepared, device: Device, group: WorkerGroup, reporter: Rep
         edition=subset.edition,
         trained_on_known=trained.trained_on is not None,
         trained_on_images=None if trained.trained_on is None else int(subset.trained_N[rows_N].sum()),
-        shortcuts=tuple(shortcuts(pack.sizes_N2[in_pack_N[rows_N]], scored.labels_NK, subset.table.findings)),
+        shortcuts=tuple(shortcuts(outputs.sizes_N2[rows_N], scored.labels_NK, subset.table.findings)),
         cohort=cohort_part(subset.part, subset.table, rows_N, attributes, is_public=subset.is_public),
         external=_external(trained, subset),
         label_policy=subset.source.policy,
         notes=(
             *_notes(trained, subset, tta, rows_N, calibrated=stored is not None or val is not None),
-            *_precision_notes(evaluator.precision),
+            *_precision_notes(on_device.precision),
         ),
+    )
+
+
+def _predictions(
+    outputs: Outputs, trained: LoadedModel, subset: EvaluationSet, rows_N: NDArray[np.int64]
+) -> SplitPredictions:
+    """Predictions for these rows, whose images could be read."""
+    table = subset.table
+    log_odds_NK = log_odds_of(outputs.logits_NVK[rows_N], trained.loss, len(trained.findings))
+    columns = [[trained.findings.index(name) for name in match.outputs] for match in subset.matching.matches]
+    return SplitPredictions(
+        images=tuple(_names(table, rows_N)),
+        log_odds_NK=np.stack([log_odds_NK[:, of_match].max(axis=1) for of_match in columns], axis=1),
+        labels_NK=table.labels_NK[rows_N],
+        patients_N=table.patients_N[rows_N],
+        patients_known=table.unidentified.isdisjoint(_names(table, rows_N)),
     )
 
 
@@ -281,67 +264,8 @@ def _is_fitted_on(calibrator: Calibrator, subset: EvaluationSet, part: Part) -> 
     return calibrator.images_sha256 == names_sha256(_names(subset.table, rows_of(subset.table, part)))
 
 
-def _decoded(
-    subset: EvaluationSet, needed_N: NDArray[np.int64], group: WorkerGroup, reporter: Reporter
-) -> tuple[Pack, NDArray[np.int64]]:
-    """The decoded images, and the index of each image in the pack; uses the run's own pack if it is in the cache."""
-    place, source, table = subset.place, subset.source, subset.table
-    used = replace(source, table=table.used())
-    pack = _in_cache(place, used, reporter)
-    rows_N = np.flatnonzero(table.split_N >= 0)
-    if pack is None:
-        rows_N = np.sort(needed_N)
-        is_needed_N = np.isin(np.arange(len(table)), rows_N)
-        needed = replace(table, split_N=np.where(is_needed_N, table.split_N, -1).astype(np.int8)).used()
-        pack = decoded(place, replace(source, table=needed), group, reporter, Watchdog(float("inf"), reporter.line))
-    in_pack_N = np.full(len(table), -1, np.int64)
-    in_pack_N[rows_N] = np.arange(len(rows_N))
-    unreadable = set(left_out(place, pack, "skip"))
-    in_pack_N[[row for row in rows_N.tolist() if table.images[row] in unreadable]] = -1
-    return pack, in_pack_N
-
-
-def _in_cache(place: Place, used: Source, reporter: Reporter) -> Pack | None:
-    """The pack of all images in any split, if it is cached and undamaged and the images are unchanged."""
-    packs = place.cache / "packs"
-    if not packs.is_dir():
-        return None
-    try:
-        paths = locate_images(used)
-        key = pack_key(used.table.images, paths, place.geometry)
-    except InputError:  # images of other splits may be missing
-        return None
-    try:
-        images = used.table.images
-        with reporter.progress("verifying the decoded images", len(images), USUALLY_FEW) as advance:
-            pack = open_pack(packs / key, images, place.geometry, progress=advance)
-    except DamagedPackError as damage:
-        reporter.line(f"the pack at `{packs / key}` is damaged: {damage}; decoding the evaluated images again")
-        return None
-    if pack is None or (not pack.index.is_without_16_bits and place.geometry.gray_bits is None):
-        return None
-    note_turned(pack, reporter)
-    return pack
-
-
-def _evaluator(one: _Prepared, device: Device, group: WorkerGroup, pack: Pack) -> DistributedPredictor:
-    """For the device, which is open. In fp32, predictions are the same on all devices but for rounding."""
-    batch = one.request.batch_size or device.inference_batch(one.trained.crop_px)
-    return DistributedPredictor(
-        loader=Loader(pack, device, batch),
-        view=lambda x_N1SS: x_N1SS,
-        device=device,
-        group=group,
-        precision=devices.arithmetic(device, one.request.precision),
-        batch=batch,
-        findings=len(one.trained.findings) * views_of(one.request.tta),
-        mode=device.inference_mode(),
-        side_by_side=True,
-    )
-
-
-def _check_readable(subset: EvaluationSet, in_pack_N: NDArray[np.int64]) -> None:
-    if not (in_pack_N[subset.scored] >= 0).any():
+def _check_readable(subset: EvaluationSet, rows_N: NDArray[np.int64]) -> None:
+    if not len(rows_N):
         raise InputError(
             f"cannot evaluate on `{subset.place.data}`: none of its {len(subset.scored):,} images in {subset.part} can be read",
             hint="check --data",

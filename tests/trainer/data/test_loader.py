@@ -69,9 +69,15 @@ def pack(tmp_path):
     checksums_N = np.array(checksums_of(records), np.uint32)
     geometry = Geometry(side=4, fit="crop")
     index = PackIndex(format=2, geometry=geometry, count=20, pillow="", files={}, unreadable={})
-    sizes_N2, records_N = np.full((20, 2), 8, np.int32), np.arange(20)
     return Pack(
-        tmp_path, index, [Shard(tmp_path / "shard-00000.bin")], sizes_N2, checksums_N, records_N, np.zeros(1, np.int64)
+        folder=tmp_path,
+        side=4,
+        shards=[Shard(tmp_path / "shard-00000.bin")],
+        checksums_N=checksums_N,
+        records_N=np.arange(20),
+        first_S=np.zeros(1, np.int64),
+        index=index,
+        sizes_N2=np.full((20, 2), 8, np.int32),
     )
 
 

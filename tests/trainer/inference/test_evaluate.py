@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.trainer.lazy_decoders import lazy_decoders  # noqa: F401 - a fixture
 from trainer.__main__ import main
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
@@ -20,6 +21,7 @@ from trainer.evaluation.metrics import probability
 from trainer.inference.evaluate import ModelRequest, evaluate_model
 from trainer.label_choices import LabelChoices
 from trainer.models.load import load_model
+from trainer.models.tta import OverViews
 from trainer.runtime.console import Reporter
 
 
@@ -166,6 +168,23 @@ def test_only_the_images_of_the_scored_split_are_needed(finished_run, answers, t
             path.unlink()
     inputs = answers(data=str(tmp_path / "copy"), cache_dir=None)
     assert set(inputs.scored.images) == set(keep)
+
+
+def test_network_computes_while_images_are_decoded(answers, lazy, monkeypatch):
+    """An accelerator that waits until the last image is decoded waits for most of the time. The numbers are those of decoded images."""
+    forward = OverViews.forward
+
+    def noted(network, x_N1SS):
+        lazy.append("computed")
+        return forward(network, x_N1SS)
+
+    expected = answers()
+    monkeypatch.setattr(OverViews, "forward", noted)
+    beside = answers(cache_dir=None, batch_size=4)
+    assert lazy.index("computed") < max(at for at, event in enumerate(lazy) if event.startswith("decoded"))
+    assert lazy[-1] == "computed"
+    assert beside.scored.images == expected.scored.images
+    np.testing.assert_allclose(beside.scored.log_odds_NK, expected.scored.log_odds_NK, atol=1e-5)
 
 
 def test_unreadable_image_is_left_out_and_listed(finished_run, answers, tmp_path):

@@ -89,7 +89,16 @@ def _opened(folder: Path, index: PreparedIndex, names: Sequence[str], checksums_
     sizes_R2 = sizes_of_images(hashed(folder, SIZES, index.files))
     counts_S = np.array([index.records_of(name) for name in index.shards()], np.int64)
     first_S = np.cumsum(counts_S) - counts_S
-    return Pack(folder, _as_pack(index, names), shards, sizes_R2[records_N], checksums_R[records_N], records_N, first_S)
+    return Pack(
+        folder=folder,
+        side=index.geometry.side,
+        shards=shards,
+        checksums_N=checksums_R[records_N],
+        records_N=records_N,
+        first_S=first_S,
+        index=_as_pack(index, names),
+        sizes_N2=sizes_R2[records_N],
+    )
 
 
 def _as_pack(index: PreparedIndex, names: Sequence[str]) -> PackIndex:

@@ -51,15 +51,14 @@ def _fills(descriptor: int, record_SS: Gray, number: int) -> bool:
     return os.preadv(descriptor, [record_SS.data], number * record_SS.nbytes) == record_SS.nbytes
 
 
-@dataclass(frozen=True)
-class Pack:
-    """An open pack."""
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """Records of images in shards, by row."""
 
     folder: Path
-    index: PackIndex
+    side: int
+    """Height and width of a record."""
     shards: list[Shard]
-    sizes_N2: NDArray[np.int32]
-    """Original width and height of each image; 0 and 0 for unreadable ones."""
     checksums_N: Checksums
     """Checksum of each record."""
     records_N: NDArray[np.int64]
@@ -100,6 +99,15 @@ class Pack:
             f"cannot continue: the pack at `{self.folder}` was damaged while in use, in {shard.path.name}: {what}",
             hint="the next attempt verifies and rebuilds it; check the disk if this happens again",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pack(Records):
+    """An open pack: its records, and what is known about the images."""
+
+    index: PackIndex
+    sizes_N2: NDArray[np.int32]
+    """Original width and height of each image; 0 and 0 for unreadable ones."""
 
     @property
     def sha256(self) -> str:

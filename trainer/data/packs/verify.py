@@ -81,4 +81,13 @@ def _opened(folder: Path, index: PackIndex, checksums_N: Checksums) -> Pack:
     shards = [Shard(folder / name, stays_open=number < MOST_OPEN) for number, name in enumerate(names)]
     sizes_N2 = sizes_of_images(hashed(folder, SIZES, index.files))
     first_S = np.arange(len(names), dtype=np.int64) * records_per_shard(index.geometry.side)
-    return Pack(folder, index, shards, sizes_N2, checksums_N, np.arange(index.count, dtype=np.int64), first_S)
+    return Pack(
+        folder=folder,
+        side=index.geometry.side,
+        shards=shards,
+        checksums_N=checksums_N,
+        records_N=np.arange(index.count, dtype=np.int64),
+        first_S=first_S,
+        index=index,
+        sizes_N2=sizes_N2,
+    )
