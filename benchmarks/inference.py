@@ -133,7 +133,7 @@ def commands(work: Path, model: Path, precision: str) -> dict[str, Callable[[Pat
             f"--backbone frozen --weights {model} --crop center --no-flip --rotate 0 --epochs 1 --no-report".split()
         )
         header = load_model(str(model))
-        sizes = ["--pack-side", str(header.geometry.side), "--crop-px", str(header.crop_px), "--batch-size", "8"]
+        sizes = ["--pack-side", str(header.geometry.side), "--crop-px", str(header.crop_px), "--batch-size", "16"]
         places = ["--data", str(data), "--output", out("runs"), "--cache-dir", out("cache"), "--name", "run"]
         return [*trainer, "train", *recipe, *sizes, *places, *flags]
 
