@@ -20,31 +20,28 @@ from trainer.data.finding_names import counterparts
 from trainer.data.gray_range import check_request
 from trainer.data.labels import LabelTable
 from trainer.data.public import are_drawn
-from trainer.devices import Arithmetic, Device
+from trainer.devices import Device
 from trainer.errors import InputError, listing
 from trainer.evaluation import metadata
-from trainer.evaluation.calibration import Calibrator, for_findings, names_sha256
+from trainer.evaluation.calibration import Calibrator, for_findings
 from trainer.evaluation.cohort import cohort_part
-from trainer.evaluation.document import ExternalTest, FindingMatch
-from trainer.evaluation.inputs import UNKNOWN_TRAINING, EvaluationInput, SplitPredictions
-from trainer.evaluation.label_file import caveats
+from trainer.evaluation.inputs import EvaluationInput, SplitPredictions
 from trainer.evaluation.reference import split_of
 from trainer.evaluation.shortcuts import shortcuts
 from trainer.evaluation.stated_prevalence import stated_prevalences
+from trainer.inference.evaluation_notes import external_test, notes_on
 from trainer.inference.evaluation_set import (
     EvaluationSet,
     Part,
-    both_of_nih,
     choices_of_run,
     evaluation_set,
     on_missing_image_of_run,
-    rows_of,
     split_of_run,
 )
 from trainer.inference.evaluator import Outputs, evaluator
 from trainer.label_choices import AS_READ, LabelChoices
 from trainer.models.load import LoadedModel, load_model
-from trainer.models.tta import log_odds_of, views_of
+from trainer.models.tta import log_odds_of
 from trainer.report.formatting import last_name
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup, join
@@ -225,11 +222,18 @@ def _predicted(one: _Prepared, device: Device, group: WorkerGroup, reporter: Rep
         trained_on_images=None if trained.trained_on is None else int(subset.trained_N[rows_N].sum()),
         shortcuts=tuple(shortcuts(outputs.sizes_N2[rows_N], scored.labels_NK, subset.table.findings)),
         cohort=cohort_part(subset.part, subset.table, rows_N, attributes, is_public=subset.is_public),
-        external=_external(trained, subset),
+        external=external_test(trained, subset),
         label_policy=subset.source.policy,
-        notes=(
-            *_notes(trained, subset, tta, rows_N, calibrated=stored is not None or val is not None),
-            *_precision_notes(on_device.precision),
+        notes=tuple(
+            notes_on(
+                trained,
+                subset,
+                rows_N,
+                stored=stored,
+                is_calibrated=stored is not None or val is not None,
+                tta=tta,
+                precision=on_device.precision,
+            )
         ),
     )
 
@@ -257,11 +261,7 @@ def _stored(trained: LoadedModel, subset: EvaluationSet, tta: Tta) -> Calibrator
     """
     if trained.calibrator is None or tta != "none" or subset.chosen_N[subset.scored].any():
         return None
-    return None if _is_fitted_on(trained.calibrator, subset, subset.part) else trained.calibrator
-
-
-def _is_fitted_on(calibrator: Calibrator, subset: EvaluationSet, part: Part) -> bool:
-    return calibrator.images_sha256 == names_sha256(_names(subset.table, rows_of(subset.table, part)))
+    return None if subset.has_fitted(trained.calibrator, subset.part) else trained.calibrator
 
 
 def _check_readable(subset: EvaluationSet, rows_N: NDArray[np.int64]) -> None:
@@ -276,82 +276,3 @@ def _name(trained: LoadedModel) -> str:
     """Name as used by the run itself."""
     name = (trained.record or {}).get("name")
     return last_name(trained.origin) if name is None or trained.step is None else f"{name}, step {trained.step}"
-
-
-def _notes(
-    trained: LoadedModel, subset: EvaluationSet, tta: Tta, rows_N: NDArray[np.int64], *, calibrated: bool
-) -> Iterator[str]:
-    """Caveats for the reader; `rows_N` are the evaluated images."""
-    yield from _set_notes(trained, subset)
-    yield from trained.notes
-    yield from caveats(subset.source)
-    yield from subset.missing_notes()
-    total = f"{len(rows_N):,}"
-    if trained.trained_on is None:
-        yield UNKNOWN_TRAINING
-    if (count := int(subset.trained_N[rows_N].sum())) > 0:
-        yield f"{count:,} of {total} images are of patients in the training set: these results say little about new patients"
-    if (count := int((subset.chosen_N & ~subset.trained_N)[rows_N].sum())) > 0:
-        yield f"{count:,} of {total} images are of patients used to select the checkpoint"
-    stored = _stored(trained, subset, tta)
-    if stored is not None and trained.trained_on is None and not _is_fitted_on(stored, subset, "val"):
-        yield "the images used to fit thresholds and calibration are unknown: patients evaluated here may be among them"
-    if tta != "none":
-        yield f"probabilities are the mean over {views_of(tta)} views of each image (--tta {tta})"
-    if not calibrated:
-        yield "no thresholds and no calibration: there are no validation images of patients outside the training and the evaluated images"
-    lost = set(_names(subset.table, subset.scored)) - set(_names(subset.table, rows_N))
-    if lost:
-        yield f"{len(lost):,} of {len(subset.scored):,} images could not be read and are not evaluated"
-
-
-def _precision_notes(precision: Arithmetic) -> Iterator[str]:
-    if precision != "fp32":
-        yield f"the network is computed in {precision}, which is less exact than fp32 (--precision)"
-
-
-def _external(trained: LoadedModel, subset: EvaluationSet) -> ExternalTest | None:
-    """What is known of a test on other data than the model's own; None for its own, and where that is unknown."""
-    if not subset.is_external:
-        return None
-    config = (trained.record or {}).get("config", {})
-    found = subset.matching
-    return ExternalTest(
-        trained_on=last_name(str(config.get("data", "unknown"))),
-        matches=[
-            FindingMatch(name=match.name, outputs=list(match.outputs), labels=list(match.labels))
-            for match in found.matches
-        ],
-        outputs_without_labels=list(found.outputs_left),
-        labels_without_outputs=list(found.labels_left),
-    )
-
-
-def _set_notes(trained: LoadedModel, subset: EvaluationSet) -> Iterator[str]:
-    """How the data set differs from the model's own, and what only one of model and data set has."""
-    external = _external(trained, subset)
-    if external is not None:
-        yield f"external test: by their names, no image is of the data set that the model was trained on, {external['trained_on']}"
-    if both_of_nih(trained, subset.source):
-        yield "no external test: these images and those that the model was trained on are of ChestX-ray14"
-    yield from _name_notes(subset)
-    if subset.matching.labels_left:
-        yield f"labels without an output of the model: {', '.join(subset.matching.labels_left)}"
-    if subset.matching.outputs_left:
-        yield f"outputs of the model without labels, not evaluated: {', '.join(subset.matching.outputs_left)}"
-
-
-def _name_notes(subset: EvaluationSet) -> Iterator[str]:
-    """Which findings have other names in model and data set."""
-    for match in subset.matching.matches:
-        if len(match.outputs) > 1:
-            yield (
-                f"{match.name}: the highest log-odds of the model's outputs {' and '.join(match.outputs)} are evaluated, which "
-                "are not calibrated together"
-            )
-        elif len(match.labels) > 1:
-            yield f"{match.name}: an image has it if it has one of the labels {', '.join(match.labels)}"
-    others = [match for match in subset.matching.matches if match.is_renamed]
-    if others:
-        listed = ", ".join(f"{match.outputs[0]} ({match.labels[0]})" for match in others)
-        yield f"evaluated on labels of other names: {listed}"

@@ -20,6 +20,7 @@ from trainer.data.layouts import Source
 from trainer.data.locate import missing_images
 from trainer.data.patients import nih_patient
 from trainer.errors import InputError, listing
+from trainer.evaluation.calibration import Calibrator, names_sha256
 from trainer.evaluation.label_file import edition_of
 from trainer.evaluation.origin import origin_of
 from trainer.evaluation.overlap import of_patients
@@ -79,6 +80,11 @@ class EvaluationSet:
         """Rows for fitting thresholds and calibration: validation images of patients outside the training set."""
         rows_N = self.table.rows("val")
         return rows_N[:0] if self.part in {"val", "all"} else rows_N[~self.trained_N[rows_N]]
+
+    def has_fitted(self, calibrator: Calibrator, part: Part) -> bool:
+        """Whether the calibrator was fitted on the images of this part, as far as it records them."""
+        names = [self.table.images[row] for row in rows_of(self.table, part).tolist()]
+        return calibrator.images_sha256 == names_sha256(names)
 
 
 def rows_of(table: LabelTable, part: Part) -> NDArray[np.int64]:
