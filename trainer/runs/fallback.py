@@ -6,6 +6,7 @@ Kept are the newest state, from which training continues, and the best before it
 import hashlib
 import json
 import stat
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ RUN: Final = "run.json"
 
 
 class Fallback:
-    """States of one run on this node's disk. `kept_steps` and `problem` are set by the writer's thread; others only read them."""
+    """States of one run on this node's disk. At the end of a run two threads use it: the writer's, and the one that waits for it."""
 
     def __init__(self, cache: Path, url: str, born_s: float) -> None:
         self._cache, self._names = cache, ("unpublished", hashlib.sha256(url.encode()).hexdigest()[:16])
@@ -30,6 +31,8 @@ class Fallback:
         self._storage: Storage = LocalStorage(str(self.folder))
         self._run = json.dumps({"url": url, "born_s": born_s}).encode()
         self._is_empty = False
+        self._turn = threading.RLock()
+        """Held while states are kept or removed."""
         self.kept_steps: set[int] = set()
         """Steps given to `try_keep` since the last `clear`, and kept or surplus."""
         self.problem: KnownError | None = None
@@ -37,13 +40,14 @@ class Fallback:
 
     def try_keep(self, manifest: Manifest, content: bytes, metrics: bytes | None = None) -> None:
         """As `keep`; a failure is recorded in `problem`."""
-        try:
-            self.keep(manifest, content, metrics)
-        except KnownError as problem:
-            self.problem = problem
-        else:
-            self.problem = None
-            self.kept_steps.add(manifest.step)
+        with self._turn:
+            try:
+                self.keep(manifest, content, metrics)
+            except KnownError as problem:
+                self.problem = problem
+            else:
+                self.problem = None
+                self.kept_steps.add(manifest.step)
 
     def keep(self, manifest: Manifest, content: bytes, metrics: bytes | None = None) -> None:
         """Keep this state if it is the newest or the best, with the metrics.jsonl that could not be written.
@@ -84,20 +88,21 @@ class Fallback:
 
         Only files written by this class are removed; folders with other files stay.
         """
-        self.kept_steps.clear()
-        if self._is_empty:
-            return
-        with suppress(KnownError, OSError):
-            self._check_own()
-            files = cached_files(self.folder) if self.folder.is_dir() else ()
-            ours = [key for key, status in files if stat.S_ISREG(status.st_mode) and _is_ours(key)]
-            # A checkpoint manifest is deleted before its state: no manifest must name a missing state.
-            for key in sorted(ours, key=lambda key: committed_step(key) is None):
-                self._storage.delete(key)
-            for folder in (self.folder / CHECKPOINTS, self.folder):
-                if folder.is_dir():
-                    folder.rmdir()
-        self._is_empty = not self.folder.exists()
+        with self._turn:
+            self.kept_steps.clear()
+            if self._is_empty:
+                return
+            with suppress(KnownError, OSError):
+                self._check_own()
+                files = cached_files(self.folder) if self.folder.is_dir() else ()
+                ours = [key for key, status in files if stat.S_ISREG(status.st_mode) and _is_ours(key)]
+                # A checkpoint manifest is deleted before its state: no manifest must name a missing state.
+                for key in sorted(ours, key=lambda key: committed_step(key) is None):
+                    self._storage.delete(key)
+                for folder in (self.folder / CHECKPOINTS, self.folder):
+                    if folder.is_dir():
+                        folder.rmdir()
+            self._is_empty = not self.folder.exists()
 
     def hand_over(self, storage: Storage, newest_step: int) -> list[int]:
         """Commit the kept states to the run's prefix if they are of this run and newer; returns their steps.

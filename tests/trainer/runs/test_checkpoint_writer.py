@@ -11,6 +11,7 @@ import torch
 
 from trainer.errors import InputError, RemoteError, TryAgainError
 from trainer.layout import manifest_key, state_key
+from trainer.runs import fallback as fallback_module
 from trainer.runs.checkpoint_writer import CheckpointWriter
 from trainer.runs.checkpoints import Scored, manifest_of, read_state
 from trainer.runs.fallback import Fallback
@@ -703,6 +704,33 @@ def test_written_small_file_does_not_report_that_checkpoints_are_written(tmp_pat
         soon(lambda: committed(bucket)[0].validated)
         soon(lambda: len([line for line in told if "upload failed" in line]) > 1)  # minutes of that clock
     assert not [line for line in told if "works again" in line]
+
+
+def test_a_state_is_not_removed_from_the_fallback_while_it_is_kept(tmp_path, bucket, monkeypatch):
+    """At the end of a run the waiting thread keeps a state while the writer's may clear: a manifest would name a state that is gone."""
+    fallback, began, clearing = spool_of(tmp_path, bucket), threading.Event(), threading.Event()
+    commit = fallback_module.commit
+
+    def slow_commit(storage, manifest):
+        began.set()
+        clearing.wait(0.3)
+        commit(storage, manifest)
+
+    def clear():
+        began.wait()
+        fallback.clear()
+        clearing.set()
+
+    monkeypatch.setattr(fallback_module, "commit", slow_commit)
+    thread = threading.Thread(target=clear)
+    thread.start()
+    content = state(10).to_bytes()
+    fallback.try_keep(manifest_of(content, state(10), epoch=1.0, scored=None), content)
+    thread.join()
+    assert fallback.problem is None
+    left = LocalStorage(str(fallback.folder))
+    assert [left.read(state_key(manifest.step)) for manifest in committed(left)] == []
+    assert fallback.kept_steps == set()
 
 
 def test_fallback_removes_only_its_own_files(tmp_path, bucket):
