@@ -22,7 +22,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
@@ -37,7 +36,7 @@ from torchvision.transforms import v2
 from trainer.data.augment import IMAGENET_MEAN, IMAGENET_STD, evaluation_view
 from trainer.data.loader import Loader
 from trainer.data.locks import locked
-from trainer.data.packs.building import building
+from trainer.data.packs.building import build
 from trainer.data.packs.reading import Pack
 from trainer.data.packs.records import Geometry
 from trainer.data.packs.verify import open_pack
@@ -137,8 +136,8 @@ def copied(source: bytearray, target: bytearray) -> int:
 
 def packed(folder: Path, names: list[str], paths: list[Path], geometry: Geometry) -> Pack:
     """A pack of these images."""
-    with locked(folder), building(folder, names, paths, geometry, progress=lambda: nullcontext(lambda *_: None)):
-        pass
+    with locked(folder):
+        build(folder, names, paths, geometry, progress=lambda _: None)
     pack = open_pack(folder, names, geometry)
     assert pack is not None
     return pack

@@ -20,12 +20,12 @@ POINTS: Final = {
         "state.begin:after",
     ],
     "pack": [
-        "building._clear:before",
+        "building.build:before",
         "building._tasks:before",
         "decoding.decode:before",
         "decoding.decode:after",
         "building._write:after",
-        "building._publish:after",
+        "building.build:after",
     ],
     "step": ["loop.train_step:before", "loop.train_step:after", "loop.validate:before", "loop.validate:after"],
     "snapshot": [
@@ -154,15 +154,7 @@ class Moment:
         return f"{self.phase:8}  " + ", then ".join(map(str, self.stages)) + (" (in parts)" if self.in_parts else "")
 
 
-ONCE: Final = (
-    "building._clear",
-    "building._publish",
-    "building._tasks",
-    "building._write",
-    "attempts.begin",
-    "state.begin",
-    "loop.finish",
-)
+ONCE: Final = ("building.build", "building._tasks", "building._write", "attempts.begin", "state.begin", "loop.finish")
 
 PHASES: Final = [*POINTS, "spool", "any time"]
 PAIRS: Final = [

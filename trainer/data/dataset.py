@@ -3,8 +3,8 @@
 Labels are read before images, as they are cheap to check. All workers call these functions together.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,14 @@ from trainer.data.layouts import Source, read_labels
 from trainer.data.locate import locate_images
 from trainer.data.locks import locked
 from trainer.data.packs import staging
-from trainer.data.packs.building import building
+from trainer.data.packs.building import build
 from trainer.data.packs.damage import DamagedPackError
 from trainer.data.packs.index import write_measured
 from trainer.data.packs.key import pack_key
 from trainer.data.packs.open_prepared import attach_prepared, checked_geometry, geometry_for, open_prepared
 from trainer.data.packs.reading import Pack, Records
 from trainer.data.packs.records import Geometry
-from trainer.data.packs.unfinished import UnfinishedPack, UnknownGrayRangeError
+from trainer.data.packs.unfinished import UnknownGrayRangeError, building
 from trainer.data.packs.verify import attach, open_pack
 from trainer.errors import InputError, listing
 from trainer.label_choices import AS_READ, LabelChoices
@@ -139,11 +139,18 @@ def decoded_beside(
         pack = decoded(place, source, group, reporter, watchdog)
         return pack, use(pack)
     first, used = _first(place), []
-    with _filled(first, source, _brief(reporter), reporter, watchdog) as (folder, unfinished):
-        if unfinished is not None:
-            with suppress(UnknownGrayRangeError):
-                used.append(use(unfinished))
-    pack = attach(folder, source.table.images, first.geometry)
+    images = _located(first, source, reporter, watchdog)
+    with ExitStack() as held:
+        held.enter_context(images.filled_here(reporter, watchdog))
+        if not _is_whole(images, reporter, watchdog):
+            unlock = held.pop_all().close
+            with building(images.folder, images.names, images.paths, images.geometry, unlock=unlock) as unfinished:
+                with suppress(UnknownGrayRangeError):
+                    used.append(use(unfinished))
+                if not used:
+                    with watchdog.progress(reporter.progress, "decoding", len(images.names)) as advance:
+                        unfinished.wait_for_each(lambda done: advance(done, ""))
+    pack = attach(images.folder, images.names, images.geometry)
     note_turned(pack, reporter)
     pack = _in_gray_range(place, source, group, reporter, watchdog, pack=pack)
     return pack, used[0] if used else use(pack)
@@ -202,8 +209,18 @@ def _decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporte
 
     def decode() -> None:
         nonlocal key
-        with _filled(place, source, reporter.progress, reporter, watchdog) as (folder, _):
-            key = folder.name
+        images = _located(place, source, reporter, watchdog)
+        key = images.folder.name
+        with images.filled_here(reporter, watchdog):
+            if not _is_whole(images, reporter, watchdog):
+                with watchdog.progress(reporter.progress, "decoding", len(images.names)) as advance:
+                    build(
+                        images.folder,
+                        images.names,
+                        images.paths,
+                        images.geometry,
+                        progress=lambda done: advance(done, ""),
+                    )
 
     group.on_local_rank0(decode)
     keys = [content.decode() for content in group.all_gather(key.encode())]
@@ -214,28 +231,39 @@ def _decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporte
     return pack
 
 
-@contextmanager
-def _filled(
-    place: Place, source: Source, shown: Shown, reporter: Reporter, watchdog: Watchdog
-) -> Iterator[tuple[Path, UnfinishedPack | None]]:
-    """Folder of the decoded images, which are complete at the end of the block; the pack that is built meanwhile if they are not yet."""
-    names, geometry = source.table.images, place.geometry
-    paths = locate_images(source)
-    with watchdog.progress(_brief(reporter), "checking the image files", len(names)) as advance:
-        key = pack_key(names, paths, geometry, progress=lambda done: advance(done, ""))
-    folder = place.cache / "packs" / key
-    with locked(folder, _waiting(reporter, watchdog, "another process is decoding the images")):
-        pack = _whole(folder, names, geometry, reporter, watchdog)
-        if pack is None:
-            reporter.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
-            progress = partial(watchdog.progress, shown, "decoding", len(names))
-            with building(folder, names, paths, geometry, progress=progress) as unfinished:
-                yield folder, unfinished
-            return
-        if geometry.gray_bits is None and not pack.index.is_measured:
-            with watchdog.progress(_brief(reporter), "looking for 16-bit images", len(names)) as advance:
-                write_measured(folder, pack.index, gray_range.greatest_of(paths, lambda: advance(1, "")))
-    yield folder, None
+@dataclass(frozen=True)
+class _Images:
+    """Image files, and their pack."""
+
+    folder: Path
+    """Of the pack, which may not exist yet."""
+    names: Sequence[str]
+    paths: Sequence[Path]
+    geometry: Geometry
+
+    def filled_here(self, reporter: Reporter, watchdog: Watchdog) -> AbstractContextManager[None]:
+        """The lock of the pack for the block. Raises: as `locked`."""
+        return locked(self.folder, _waiting(reporter, watchdog, "another process is decoding the images"))
+
+
+def _located(place: Place, source: Source, reporter: Reporter, watchdog: Watchdog) -> _Images:
+    names, paths = source.table.images, locate_images(source)
+    with watchdog.progress(_brief(reporter), "checking the image files", len(paths)) as advance:
+        key = pack_key(names, paths, place.geometry, progress=lambda done: advance(done, ""))
+    return _Images(place.cache / "packs" / key, names, paths, place.geometry)
+
+
+def _is_whole(images: _Images, reporter: Reporter, watchdog: Watchdog) -> bool:
+    """Whether the pack is complete and undamaged; otherwise it is logged that it is to be built."""
+    names, geometry = images.names, images.geometry
+    pack = _whole(images.folder, names, geometry, reporter, watchdog)
+    if pack is None:
+        reporter.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
+        return False
+    if geometry.gray_bits is None and not pack.index.is_measured:
+        with watchdog.progress(_brief(reporter), "looking for 16-bit images", len(names)) as advance:
+            write_measured(images.folder, pack.index, gray_range.greatest_of(images.paths, lambda: advance(1, "")))
+    return True
 
 
 def note_turned(pack: Pack, reporter: Reporter) -> None:

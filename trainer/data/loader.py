@@ -105,9 +105,10 @@ class Loader:
         """See `Batches`."""
         filled: queue.Queue[_Filled] = queue.Queue()
         free: queue.Queue[_Free] = queue.Queue()
+        stopped = threading.Event()
         for buffer in self._buffers:
             free.put((buffer, lambda: None))
-        thread = threading.Thread(target=self._fill, args=(samples, free, filled), name="loader", daemon=True)
+        thread = threading.Thread(target=self._fill, args=(samples, free, filled, stopped), name="loader", daemon=True)
         thread.start()
         try:
             following = None
@@ -115,6 +116,7 @@ class Loader:
                 following = self._started(_filled_now(filled), free) if self._device.uploads_ahead else None
                 yield Batch(started.samples_N, started.take())
         finally:
+            stopped.set()
             free.put(None)
             thread.join()
             _wait_for_copies(free)  # the next iteration fills the same buffers
@@ -141,15 +143,18 @@ class Loader:
         samples: Sequence[Rows],
         free: "queue.Queue[_Free]",
         filled: "queue.Queue[_Filled]",
+        stopped: threading.Event,
     ) -> None:
         try:
             for samples_N in samples:
                 slot = free.get()
-                if slot is None:  # the consumer has stopped
+                rows_N = np.maximum(samples_N, 0)
+                self._records.wait_until_written(rows_N, stopped)
+                if slot is None or stopped.is_set():  # the consumer has stopped
                     return
                 buffer, copied = slot
                 copied()
-                self._records.gather(np.maximum(samples_N, 0), buffer.numpy()[:, 0])
+                self._records.gather(rows_N, buffer.numpy()[:, 0])
                 filled.put((samples_N, buffer))
             filled.put(None)
         except BaseException as problem:  # noqa: BLE001 - raised again in the consumer

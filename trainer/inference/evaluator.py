@@ -1,6 +1,6 @@
-"""Outputs of a network for images of a data set, which are decoded beside it.
+"""Run a network over images of a data set while they are being decoded.
 
-The images come from the run's own pack where it is in the cache. Shapes: N images of the whole data set, V views, K findings.
+Where the run's own pack is in the cache, nothing is decoded. Shapes: N images of the whole data set, V views, K findings.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from trainer.errors import InputError
 from trainer.evaluation.scores import Logits
 from trainer.inference.evaluation_set import EvaluationSet
 from trainer.models.load import LoadedModel
-from trainer.models.predictor import DistributedPredictor
+from trainer.models.predictor import DistributedPredictor, check_finite
 from trainer.models.tta import OverViews, views_of
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
@@ -85,7 +85,9 @@ class Evaluator:
         logits_NVK = np.full((len(table), self.outputs_per_image), np.nan, np.float32)
         sizes_N2 = np.zeros((len(table), 2), np.int32)
         logits_NVK[needed_N], sizes_N2[needed_N] = needed_NVK, pack.sizes_N2[in_pack_N]
-        return Outputs(logits_NVK=logits_NVK, sizes_N2=sizes_N2)
+        outputs = Outputs(logits_NVK=logits_NVK, sizes_N2=sizes_N2)
+        check_finite(logits_NVK[outputs.readable(needed_N)])
+        return outputs
 
     def _logits(self, records: Records, rows_N: Rows, what: str) -> Logits:
         """Of these rows of the records."""
@@ -101,7 +103,7 @@ class Evaluator:
             side_by_side=True,
         )
         with self.reporter.progress(f"evaluating {what}", -(-len(rows_N) // self.batch)) as advance:
-            return predictor.predict(self.network, rows_N, lambda: advance(1, "batches"))
+            return predictor.logits(self.network, rows_N, lambda: advance(1, "batches"))
 
 
 def evaluator(

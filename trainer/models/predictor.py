@@ -43,11 +43,15 @@ class DistributedPredictor:
     """
 
     def predict(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
+        """As `logits`. Raises: JobFailedError for a non-finite one: such a network must be neither saved nor evaluated."""
+        logits_NK = self.logits(network, rows_N, after_batch)
+        self.group.all_or_raise(lambda: check_finite(logits_NK))
+        return logits_NK
+
+    def logits(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
         """Logits of these samples in order, float32 [N, K], on every rank; no sample counts twice. Collective: all ranks call it.
 
         `after_batch` is called equally often on every rank.
-
-        Raises: JobFailedError for a non-finite logit: such a network must be neither saved nor evaluated.
         """
         world = self.group.world
         batches = evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=self.batch)
@@ -75,11 +79,11 @@ class DistributedPredictor:
         world = self.group.world.size
         for rank, payload in enumerate(self.group.all_gather(own_NK.tobytes())):
             logits_NK[rank::world] = np.frombuffer(payload, np.float32).reshape(-1, self.findings)
-        self.group.all_or_raise(lambda: _check_finite(logits_NK))
         return logits_NK
 
 
-def _check_finite(logits_NK: Logits) -> None:
+def check_finite(logits_NK: Logits) -> None:
+    """Raises: JobFailedError for a non-finite output."""
     bad = int((~np.isfinite(logits_NK)).any(axis=1).sum())
     if bad:
         raise JobFailedError(

@@ -24,7 +24,7 @@ WRAPPED = {
     "trainer.runtime.fork_server": [],
     "trainer.runs.checkpoints": ["prune"],
     "trainer.data.packs.decoding": ["decode"],
-    "trainer.data.packs.building": ["_clear", "_publish", "_tasks", "_write"],
+    "trainer.data.packs.building": ["build", "_tasks", "_write"],
     "trainer.training.claim": [],
     "trainer.runs.checkpoint_writer": [],
     "trainer.runs.fallback": ["Fallback.keep", "Fallback.clear", "Fallback.hand_over"],

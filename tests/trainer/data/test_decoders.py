@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.built_pack import build
-from trainer.data.packs import decoders
+from trainer.data.locks import locked
+from trainer.data.packs import building, decoders
 from trainer.data.packs.records import Geometry
 from trainer.errors import InputError
 
@@ -61,8 +61,14 @@ def test_image_that_kills_its_decoder_process_is_named(tmp_path, monkeypatch, de
     names[40] = "heavy.png"
     for name in names:
         Image.fromarray(np.full((16, 16), 9, np.uint8)).save(tmp_path / name)
-    with pytest.raises(InputError) as caught:
-        build(tmp_path / "p", names, [tmp_path / name for name in names], Geometry(side=8, fit="crop"))
+    with locked(tmp_path / "p"), pytest.raises(InputError) as caught:
+        building.build(
+            tmp_path / "p",
+            names,
+            [tmp_path / name for name in names],
+            Geometry(side=8, fit="crop"),
+            progress=lambda _: None,
+        )
     text = str(caught.value)
     assert DEEDS[deed] in text
     assert f"{tmp_path}/heavy.png" in text

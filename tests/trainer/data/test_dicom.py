@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.built_pack import build
 from trainer.data.decode import BadImageError, open_gray, open_xray
+from trainer.data.locks import locked
+from trainer.data.packs.building import build
 from trainer.data.packs.records import Geometry
 from trainer.data.packs.verify import open_pack
 from trainer.errors import InputError
@@ -248,7 +249,7 @@ def test_missing_pydicom_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydicom", None)
     for read in (
         lambda: open_gray(path),
-        lambda: build(tmp_path / "p", ["x"], [path], Geometry(side=64, fit="crop")),
+        lambda: build(tmp_path / "p", ["x"], [path], Geometry(side=64, fit="crop"), progress=lambda done: None),
     ):
         with pytest.raises(InputError, match="pydicom is missing") as caught:
             read()
@@ -258,7 +259,8 @@ def test_missing_pydicom_is_named(tmp_path, monkeypatch):
 def test_a_data_set_of_dicom_files_is_packed(tmp_path):
     """One fast path for all data."""
     good, bad = write(tmp_path / "a.dcm", **WINDOW), write(tmp_path / "b.dcm", pixels=None)
-    build(tmp_path / "p", ["a", "b"], [good, bad], Geometry(side=64, fit="crop"))
+    with locked(tmp_path / "p"):
+        build(tmp_path / "p", ["a", "b"], [good, bad], Geometry(side=64, fit="crop"), progress=lambda done: None)
     opened = open_pack(tmp_path / "p", ["a", "b"], Geometry(side=64, fit="crop"))
     out = np.empty((1, 64, 64), np.uint8)
     opened.gather(np.array([0]), out)

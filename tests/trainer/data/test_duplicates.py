@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.built_pack import build
 from tests.trainer.label_tables import table
 from trainer.data.duplicates import in_several_splits, in_words
+from trainer.data.packs.building import build
 from trainer.data.packs.records import Geometry
 from trainer.data.packs.verify import open_pack
 from trainer.errors import TryAgainError
@@ -21,7 +21,7 @@ def pack_of(tmp_path):
         for name, value in zip(names, values, strict=True):
             Image.fromarray(np.full((16, 16), value, np.uint8)).save(tmp_path / name)
         geometry = Geometry(side=8, fit="crop")
-        build(tmp_path / "pack", names, [tmp_path / name for name in names], geometry)
+        build(tmp_path / "pack", names, [tmp_path / name for name in names], geometry, progress=lambda _: None)
         return open_pack(tmp_path / "pack", names, geometry)
 
     return make

@@ -13,13 +13,22 @@ import pytest
 from PIL import Image
 from torchvision.transforms import CenterCrop, Resize
 
-from tests.trainer.built_pack import build
 from trainer.data.locks import locked
-from trainer.data.packs import index
+from trainer.data.packs import building, index
 from trainer.data.packs.key import pack_key
 from trainer.data.packs.records import Geometry, to_gray_square
 from trainer.data.packs.verify import open_pack
 from trainer.errors import InputError, TryAgainError
+
+
+def quiet(done):
+    """Tell nobody."""
+
+
+def build(folder, *args, **options):
+    """Build as a run does."""
+    with locked(folder):
+        building.build(folder, *args, **options)
 
 
 def write_images(folder, count, side=40):
@@ -104,7 +113,7 @@ def test_truncated_image_is_noted_by_name_and_the_rest_is_packed(tmp_path):
     """Whether to stop or to skip is the run's choice; the work on the others is kept."""
     names, paths = write_images(tmp_path, 4)
     paths[2].write_bytes(paths[2].read_bytes()[:200])
-    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"))
+    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
     index = open_pack(tmp_path / "p", names, Geometry(side=16, fit="crop")).index
     assert list(index.unreadable) == ["2.png"]
     assert index.unreadable["2.png"]
@@ -114,7 +123,7 @@ def test_picture_too_small_for_a_radiograph_is_noted_by_name(tmp_path):
     """One pixel, made as large as the others, would be trained on as if it were a chest."""
     names, paths = write_images(tmp_path, 3, side=8)
     Image.new("L", (1, 1), 90).save(paths[1])
-    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"))
+    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
     unreadable = open_pack(tmp_path / "p", names, Geometry(side=16, fit="crop")).index.unreadable
     assert unreadable == {"1.png": "it has 1 x 1 pixels, at least 8 per side are needed"}
 
@@ -125,7 +134,7 @@ def test_pack_knows_the_size_each_image_had(tmp_path):
     for number in (0, 31, 32, 69):
         Image.new("L", (20 + number, 10)).save(paths[number])
     paths[40].write_bytes(b"no image")
-    build(tmp_path / "p", names, paths, Geometry(side=8, fit="crop"))
+    build(tmp_path / "p", names, paths, Geometry(side=8, fit="crop"), progress=quiet)
     opened = open_pack(tmp_path / "p", names, Geometry(side=8, fit="crop"))
     expected = np.full((70, 2), 9)
     expected[[0, 31, 32, 69]] = [[20, 10], [51, 10], [52, 10], [89, 10]]
@@ -169,7 +178,7 @@ def test_image_that_the_disk_cannot_read_fails_the_build(tmp_path):
     names, paths = write_images(tmp_path, 2)
     paths[1].unlink()
     with pytest.raises(TryAgainError, match=r"1\.png.*No such file"):
-        build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"))
+        build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
@@ -179,7 +188,7 @@ def test_image_that_is_no_regular_file_is_bad_input(tmp_path, kind):
     paths[1].unlink()
     {"folder": Path.mkdir, "pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero")}[kind](paths[1])
     for act in (
-        lambda: build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop")),
+        lambda: build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet),
         lambda: pack_key(names, paths, Geometry(side=16, fit="crop")),
     ):
         with pytest.raises(InputError, match=r"1\.png: it is not a regular file|1\.png`: it is not a regular file"):
@@ -190,23 +199,19 @@ def test_full_cache_fails_the_job_with_the_room_it_needs(tmp_path, monkeypatch):
     """Decoding again on the same disk meets the same end, an hour later."""
     names, paths = write_images(tmp_path, 2)
 
-    mkdir = Path.mkdir
-
-    def full(path, *_, **options):
-        if path.suffix == ".partial":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        mkdir(path, **options)
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(InputError, match="no space left on device") as refusal:
-        build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"))
+        building.build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
     assert "GiB are needed" in refusal.value.hint
 
 
 def test_manifest_hashes_every_file(tmp_path):
     """Staged copies are verified against it."""
     names, paths = write_images(tmp_path, 2)
-    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"))
+    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
     files = json.loads((tmp_path / "p/manifest.json").read_text())["files"]
     assert files.keys() == {"shard-00000.bin", "names.txt", "sizes.bin"}
     assert files["shard-00000.bin"][0] == 2 * 16 * 16
@@ -215,7 +220,7 @@ def test_manifest_hashes_every_file(tmp_path):
 def test_hash_of_a_pack_covers_names_and_pixels(tmp_path):
     """A run goes on only with the same images, and it may have begun before packs knew sizes."""
     names, paths = write_images(tmp_path, 2)
-    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"))
+    build(tmp_path / "p", names, paths, Geometry(side=16, fit="crop"), progress=quiet)
     opened = open_pack(tmp_path / "p", names, Geometry(side=16, fit="crop"))
     files = {name: opened.index.files[name] for name in ("names.txt", "shard-00000.bin")}
     assert opened.sha256 == hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
@@ -253,7 +258,8 @@ def test_pack_knows_how_many_images_have_an_ignored_orientation(tmp_path, turned
             tmp_path / name, exif=exif if number < turned else Image.Exif()
         )
     geometry = Geometry(side=8, fit="crop")
-    build(tmp_path / "p", names, [tmp_path / name for name in names], geometry)
+    with locked(tmp_path / "p"):
+        building.build(tmp_path / "p", names, [tmp_path / name for name in names], geometry, progress=lambda _: None)
     assert open_pack(tmp_path / "p", names, geometry).index.turned == turned
     assert ("turned" in json.loads((tmp_path / "p/manifest.json").read_text())) is (turned > 0)
 

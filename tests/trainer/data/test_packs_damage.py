@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.built_pack import build
 from trainer.data import dataset
 from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
@@ -46,7 +45,8 @@ def made(tmp_path_factory):
     (folder / "images" / NAMES[-1]).write_bytes(b"no image")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "SHARD_BYTES", SIDE * SIDE * 5)
-        build(folder / "p", NAMES, paths_in(folder), GEOMETRY)
+        with locked(folder / "p"):
+            building.build(folder / "p", NAMES, paths_in(folder), GEOMETRY, progress=lambda _: None)
     (folder / "p" / "checksums.bin").unlink()
     return folder
 
@@ -239,7 +239,8 @@ def many(tmp_path, monkeypatch):
     for number, path in enumerate(paths):
         Image.new("L", (SIDE, SIDE), number + 1).save(path)
     names = [path.name for path in paths]
-    build(tmp_path / "p", names, paths, GEOMETRY)
+    with locked(tmp_path / "p"):
+        building.build(tmp_path / "p", names, paths, GEOMETRY, progress=lambda _: None)
     return tmp_path / "p", names
 
 
@@ -422,10 +423,11 @@ def test_files_and_folder_are_on_the_disk_before_they_get_their_name(made, tmp_p
 
     monkeypatch.setattr(building.os, "fsync", noted_fsync)
     monkeypatch.setattr(Path, "replace", noted_replace)
-    build(tmp_path / "q", NAMES, paths_in(made), GEOMETRY)
+    with locked(tmp_path / "q"):
+        building.build(tmp_path / "q", NAMES, paths_in(made), GEOMETRY, progress=lambda _: None)
     renamed = next(number for number, entry in enumerate(done) if entry.endswith("-> q"))
     partial = done[renamed].partition(" ")[0]
     assert {"names.txt", "sizes.bin", "manifest.json", partial} <= set(done[:renamed])
     assert done[renamed + 1 :] == [tmp_path.name]
-    building._flushed_and_hashed(tmp_path / "q/shard-00000.bin")  # what the processes do with each shard
+    building._flushed_and_hashed(tmp_path / "q/shard-00000.bin", SIDE**2)  # what the processes do with each shard
     assert done[-1] == "shard-00000.bin"

@@ -1,20 +1,29 @@
 """Records that are read while others are being decoded."""
 
 import errno
+import multiprocessing
 import os
-from contextlib import nullcontext
+import signal
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.lazy_decoders import lazy_decoders  # noqa: F401 - a fixture
+from tests.trainer.gated_decoders import gated_decoders  # noqa: F401 - a fixture
 from trainer.data.dataset import Place, decoded_beside, labelled
-from trainer.data.packs import building, index
+from trainer.data.loader import Loader
+from trainer.data.locks import is_free, locked
+from trainer.data.packs import building, index, reading
 from trainer.data.packs.records import Geometry
 from trainer.data.packs.unfinished import UnfinishedPack, UnknownGrayRangeError
+from trainer.data.packs.unfinished import building as unfinished_pack
 from trainer.data.packs.verify import open_pack
 from trainer.data.synthetic import write_phantoms
+from trainer.devices import cpu
 from trainer.errors import InputError, TryAgainError
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
@@ -22,6 +31,7 @@ from trainer.runtime.world import World
 
 GEOMETRY = Geometry(side=16, fit="crop")
 COUNT = 9
+TASKS = 5
 
 
 @pytest.fixture
@@ -29,12 +39,17 @@ def images(tmp_path):
     """Names and files of images, each full of its own number."""
     paths = [tmp_path / f"{number}.png" for number in range(COUNT)]
     for number, path in enumerate(paths):
-        Image.new("L", (20, 20), number).save(path)
+        Image.new("L", (20, 20), number + 1).save(path)
     return [path.name for path in paths], paths
 
 
+@contextmanager
 def unfinished(folder, images, geometry=GEOMETRY):
-    return building.building(folder, *images, geometry, progress=lambda: nullcontext(lambda *_: None))
+    """As an evaluation does it: the lock is held until the pack is complete or given up."""
+    with ExitStack() as held:
+        held.enter_context(locked(folder))
+        with unfinished_pack(folder, *images, geometry, unlock=held.pop_all().close) as pack:
+            yield pack
 
 
 def read(records, *rows):
@@ -45,38 +60,75 @@ def read(records, *rows):
     return out[:, 0, 0].tolist()
 
 
-def test_a_record_is_read_before_later_ones_are_decoded(tmp_path, images, lazy, monkeypatch):
+def left(folder):
+    """What of a pack there is."""
+    return [path.name for path in folder.parent.iterdir() if "pack" in path.name and path.suffix != ".lock"]
+
+
+def soon(holds):
+    end_s = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
+def test_a_record_is_read_before_later_ones_are_decoded(tmp_path, images, gate, monkeypatch):
     """In shards of three records and tasks of two, so that neither ends where the other does."""
     monkeypatch.setattr(index, "SHARD_BYTES", 3 * 16 * 16)
+    gate.allow(1)
     with unfinished(tmp_path / "pack", images) as records:
-        assert lazy == []
-        assert read(records, 0) == [0]
-        assert lazy == ["decoded 0"]
-        assert read(records, 4, 2) == [4, 2]
-        assert len(lazy) == 3
+        assert read(records, 0) == [1]
+        assert gate.decoded == [0]
+        gate.allow(3)
+        assert read(records, 4, 2) == [5, 3]
+        assert len(gate.decoded) in {3, 4}
         assert not (tmp_path / "pack").exists()
-        assert read(records, *range(COUNT)) == list(range(COUNT))
-    assert len(lazy) == 6
-    assert read(open_pack(tmp_path / "pack", images[0], GEOMETRY), *range(COUNT)) == list(range(COUNT))
+        gate.allow(2)
+        assert read(records, *range(COUNT)) == list(range(1, COUNT + 1))
+    assert read(open_pack(tmp_path / "pack", images[0], GEOMETRY), *range(COUNT)) == list(range(1, COUNT + 1))
 
 
 def test_a_record_is_waited_for(tmp_path, images):
     """With the real processes: what is read is never what the file held before it was written, zeros."""
     with unfinished(tmp_path / "pack", images) as records:
-        assert read(records, 8, 1) == [8, 1]
+        assert read(records, 8, 1) == [9, 2]
 
 
-def test_an_unreadable_image_is_black_and_listed_at_the_end(tmp_path, images, lazy):
+def test_an_unreadable_image_is_black_and_listed_at_the_end(tmp_path, images, gate):
     """Which images are unreadable is known when they have been decoded; batches are made before."""
     images[1][5].write_bytes(b"no image")
+    gate.allow(TASKS)
     with unfinished(tmp_path / "pack", images) as records:
-        assert read(records, 4, 5) == [4, 0]
+        assert read(records, 4, 5) == [5, 0]
     assert list(open_pack(tmp_path / "pack", images[0], GEOMETRY).index.unreadable) == ["5.png"]
 
 
-@pytest.mark.parametrize("problem", [KeyboardInterrupt(), InputError("no"), OSError(errno.EIO, "of the reader")])
-def test_an_error_of_the_reader_leaves_no_pack_and_stays_what_it_is(tmp_path, images, problem):
-    """An error of the model is not one of the cache."""
+def test_the_pack_is_complete_and_unlocked_while_its_records_are_still_used(tmp_path, images, gate, monkeypatch):
+    """The network may compute for hours after the last image: another command must not wait for it, and an error must not lose the images.
+
+    The shards are opened for each record here, as the later ones of a large pack are: they move with the pack.
+    """
+    monkeypatch.setattr(reading, "MOST_OPEN", 0)
+    gate.allow(TASKS)
+
+    def use():
+        with unfinished(tmp_path / "pack", images) as records:
+            soon((tmp_path / "pack").exists)
+            soon(lambda: is_free(tmp_path / "pack"))
+            assert read(records, 3) == [4]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert read(open_pack(tmp_path / "pack", images[0], GEOMETRY), 8) == [9]
+
+
+@pytest.mark.parametrize(
+    "problem", [KeyboardInterrupt(), InputError("no"), OSError(errno.EIO, "the reader's"), OSError("x")]
+)
+def test_an_error_of_the_reader_gives_the_pack_up_and_stays_what_it_is(tmp_path, images, gate, problem):
+    """An error of the model is none of the cache or of a decoder."""
+    gate.allow(1)
 
     def use():
         with unfinished(tmp_path / "pack", images) as records:
@@ -86,42 +138,89 @@ def test_an_error_of_the_reader_leaves_no_pack_and_stays_what_it_is(tmp_path, im
     with pytest.raises(type(problem)) as caught:
         use()
     assert caught.value is problem
-    assert not [path.name for path in tmp_path.iterdir() if "pack" in path.name]
+    assert left(tmp_path / "pack") == []
+    assert is_free(tmp_path / "pack")
 
 
-def test_full_disk_is_reported_to_the_reader(tmp_path, images, lazy, monkeypatch):
+def test_a_consumer_that_stops_does_not_wait_for_decoders(tmp_path, images, gate):
+    """Ctrl-C during a batch of 256 large images waited for all of them, and for ever where a decoder hung."""
+    gate.allow(1)
+
+    def use():
+        with unfinished(tmp_path / "pack", images) as records:
+            loader = Loader(records, cpu, 1)
+            batches = loader.batches([np.array([row]) for row in range(COUNT)])
+            assert next(batches).samples_N == [0]
+            batches.close()
+            assert len(gate.decoded) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert not [thread for thread in threading.enumerate() if thread.name in {"loader", "pack"}]
+
+
+def test_full_disk_is_reported_to_the_reader(tmp_path, images, gate, monkeypatch):
     """The decoder that cannot write is another process, and the reader is the one that waits for it."""
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(building, "decode", full)
+    gate.allow(TASKS)
     with (
         pytest.raises(InputError, match="no space left on device") as refusal,
         unfinished(tmp_path / "pack", images) as records,
     ):
         read(records, 0)
     assert "GiB are needed" in refusal.value.hint
-    assert not [path.name for path in tmp_path.iterdir() if "pack" in path.name]
+    assert left(tmp_path / "pack") == []
 
 
-def test_a_record_that_is_not_what_was_decoded_is_refused(tmp_path, images, lazy):
-    """A disk that loses writes gives zeros."""
-    with unfinished(tmp_path / "pack", images) as records:
-        assert read(records, 3) == [3]
-        shard = next(records.folder.glob("shard-*"))
-        shard.write_bytes(bytes(shard.stat().st_size))
-        with pytest.raises(TryAgainError, match="damaged while in use"):
-            read(records, 3)
+def test_decoder_that_is_killed_is_reported_to_the_reader(tmp_path, images):
+    """With the real processes, killed while they start: the reason must not be lost on its way through two threads."""
+
+    def use():
+        with unfinished(tmp_path / "pack", images) as records:
+            soon(multiprocessing.active_children)
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGKILL)
+            read(records, 0)
+
+    with pytest.raises(InputError, match="its decoder was killed, probably for lack of memory") as caught:
+        use()
+    assert caught.value.hint.startswith("give the pod or machine more memory")
+    assert left(tmp_path / "pack") == []
+
+
+def test_a_record_that_is_not_what_was_decoded_is_refused(tmp_path, images, gate):
+    """A disk that loses writes gives zeros: neither read nor kept as a pack."""
+    gate.allow(1)
+
+    def use():
+        with unfinished(tmp_path / "pack", images) as records:
+            assert read(records, 1) == [2]
+            shard = records.shards[0].path
+            content = bytearray(shard.read_bytes())
+            content[: 16 * 16] = bytes(16 * 16)
+            shard.write_bytes(content)
+            with pytest.raises(TryAgainError, match="damaged while in use"):
+                read(records, 0)
+            gate.allow(TASKS)
+
+    with pytest.raises(TryAgainError, match="1 of 9 records are not what was written"):
+        use()
+    assert left(tmp_path / "pack") == []
 
 
 @pytest.mark.parametrize(("bits", "is_known"), [(None, False), (12, True)])
-def test_16_bit_images_wait_for_their_gray_range(tmp_path, images, lazy, bits, is_known):
+def test_16_bit_images_wait_for_their_gray_range(tmp_path, images, gate, bits, is_known):
     """Whether they use all of their 16 bits is known when the last one has been decoded."""
     Image.fromarray(np.full((20, 20), 4095, np.uint16)).save(images[1][3])
     geometry = Geometry(side=16, fit="crop", gray_bits=bits)
+    gate.allow(TASKS)
     with unfinished(tmp_path / "pack", images, geometry) as records:
-        assert read(records, 0) == [0]
+        assert read(records, 0) == [1]
         if is_known:
             assert read(records, 3) == [255]
         else:
@@ -144,7 +243,7 @@ def place(tmp_path):
 
 
 def beside(place, seen):
-    """Decode, and sum the records; what was read is appended to `seen`."""
+    """Decode, and copy the records; what they were read from is appended to `seen`."""
     source = labelled(place)
 
     def use(records):
@@ -173,12 +272,11 @@ def make_16_bit(place, value):
     Image.fromarray(np.full((20, 20), value, np.uint16)).save(path)
 
 
-def test_where_the_gray_range_must_be_found_the_result_is_that_of_the_right_one(place, tmp_path):
+def test_where_the_gray_range_must_be_found_the_result_is_that_of_the_right_one(place):
     """The first result would be of nearly black images."""
     make_16_bit(place, 1023)
-    used = Place(**vars(place) | {"gray_range": "used"})
     seen = []
-    pack, result, whole = beside(used, seen)
+    pack, result, whole = beside(replace(place, gray_range="used"), seen)
     np.testing.assert_array_equal(result, whole)
     assert whole.max(axis=(1, 2)).max() == 255
     assert pack.index.geometry.bits == 10

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.lazy_decoders import lazy_decoders  # noqa: F401 - a fixture
+from tests.trainer.gated_decoders import gated_decoders  # noqa: F401 - a fixture
 from trainer.__main__ import main
 from trainer.data.labels import FINDINGS
 from trainer.errors import InputError
@@ -170,21 +170,42 @@ def test_only_the_images_of_the_scored_split_are_needed(finished_run, answers, t
     assert set(inputs.scored.images) == set(keep)
 
 
-def test_network_computes_while_images_are_decoded(answers, lazy, monkeypatch):
+def test_network_computes_while_images_are_decoded(answers, gate, monkeypatch):
     """An accelerator that waits until the last image is decoded waits for most of the time. The numbers are those of decoded images."""
-    forward = OverViews.forward
+    expected = answers()
+    forward, decoded_before = OverViews.forward, []
 
     def noted(network, x_N1SS):
-        lazy.append("computed")
+        decoded_before.append(len(gate.decoded))
+        gate.allow(100)
         return forward(network, x_N1SS)
 
-    expected = answers()
     monkeypatch.setattr(OverViews, "forward", noted)
+    gate.allow(2)
     beside = answers(cache_dir=None, batch_size=4)
-    assert lazy.index("computed") < max(at for at, event in enumerate(lazy) if event.startswith("decoded"))
-    assert lazy[-1] == "computed"
+    assert decoded_before[0] == 2 < len(gate.decoded)
     assert beside.scored.images == expected.scored.images
     np.testing.assert_allclose(beside.scored.log_odds_NK, expected.scored.log_odds_NK, atol=1e-5)
+
+
+def test_images_in_no_split_do_not_move_those_of_a_cached_pack(finished_run, answers, tmp_path):
+    """The rows of a pack are those of the images in a split; a model would be evaluated on the labels of other images."""
+    data = tmp_path / "data"
+    shutil.copytree(finished_run.data, data)
+    listed = (data / "train_val_list.txt").read_text().split()
+    (data / "train_val_list.txt").write_text("\n".join(listed[:1] + listed[4:]) + "\n")
+
+    def ask(cache, part):
+        return answers(data=str(data), split="given", force=True, cache_dir=tmp_path / cache, part=part)
+
+    expected = ask("empty", "test").scored
+    whole = ask("cache", "all").scored
+    packs = list((tmp_path / "cache/packs").glob("*/manifest.json"))
+    found = ask("cache", "test").scored
+    assert list((tmp_path / "cache/packs").glob("*/manifest.json")) == packs
+    assert len(whole.images) == 80 - 3
+    assert found.images == expected.images
+    np.testing.assert_allclose(found.log_odds_NK, expected.log_odds_NK, atol=1e-5)
 
 
 def test_unreadable_image_is_left_out_and_listed(finished_run, answers, tmp_path):

@@ -1,5 +1,6 @@
 """Building of packs: all images decoded once, on all cores; the folder appears atomically."""
 
+import errno
 import hashlib
 import json
 import os
@@ -7,9 +8,11 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Final
 
 import numpy as np
@@ -18,7 +21,7 @@ import PIL
 from trainer.data.class_folders import DICOM_SUFFIXES
 from trainer.data.dicom import check_dicom_readable
 from trainer.data.locks import is_free
-from trainer.data.packs.checksums import keep_checksums
+from trainer.data.packs.checksums import GROUP, Checksums, checksums_of, keep_checksums
 from trainer.data.packs.decoders import decoders
 from trainer.data.packs.decoding import Decoded, decode
 from trainer.data.packs.index import (
@@ -33,10 +36,9 @@ from trainer.data.packs.index import (
     shard_names,
     sizes_of_files,
 )
-from trainer.data.packs.reading import MOST_OPEN, Shard
+from trainer.data.packs.key import Progress
 from trainer.data.packs.records import Geometry
-from trainer.data.packs.unfinished import DecodeTask, UnfinishedPack, write_errors
-from trainer.errors import InputError, listing
+from trainer.errors import InputError, TryAgainError, listing
 from trainer.runtime.cores import usable_cores
 from trainer.storage.files import write_flushed
 
@@ -46,47 +48,66 @@ _TASK_IMAGES: Final = 32
 _PARTIAL: Final = re.compile(r"\.([0-9a-f]{24})-[0-9a-f]{32}\.partial")
 """Names of folders of unfinished packs: the pack's key and a unique suffix."""
 
-_HASHED_BYTES: Final = 1 << 20
-"""Bytes that are hashed at once."""
-
-Progress = Callable[[], AbstractContextManager[Callable[[int, str], None]]]
-"""Yields a function to call with the number of further images done, and a text."""
+POLL_S: Final = 0.1
+"""How often it is looked whether the pack is given up."""
 
 STALE_S: Final = 24 * 3600.0
 """Age at which another pack's unfinished folder counts as abandoned; no build takes that long."""
 
 
-@contextmanager
-def building(
-    folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, *, progress: Progress
-) -> Iterator[UnfinishedPack]:
+class GivenUpError(Exception):
+    """Nobody waits for the pack any more."""
+
+
+@dataclass(frozen=True)
+class DecodeTask:
+    """Images that a decoder decodes at once, and writes to a shard."""
+
+    first: int
+    """Row of its first image."""
+    result: Future[Decoded]
+
+
+def build(
+    folder: Path,
+    names: Sequence[str],
+    paths: Sequence[Path],
+    geometry: Geometry,
+    *,
+    progress: Progress,
+    begun: Callable[[Sequence[Path], Sequence[DecodeTask]], object] = lambda _shards, _tasks: None,
+    given_up: Event | None = None,
+) -> None:
     """Decode all images into a new pack at `folder`, on all cores; unreadable images are listed in the index.
 
-    Records can be read within the block, while others are decoded. At its end, which waits under `progress` until all are, the folder
-    appears complete and fsynced, or not at all. A previous pack there is removed if all its files are a pack's. The caller holds `locked`.
+    The folder appears complete and fsynced, or not at all. A previous pack there is removed if all its files are a
+    pack's. The caller holds `locked`.
 
-    Raises: InputError for errors that a restart would meet again: the cache is too small or has foreign files, DICOM is
-    not supported here, or an image needs too much memory; TryAgainError when the pack cannot be written.
+    `begun` gets the shards and what the decoders are to write to them. Once all images are decoded, `given_up` has no effect.
+
+    Raises: GivenUpError when `given_up` is set; InputError for errors that a restart would meet again: the cache is too small or has
+    foreign files, DICOM is not supported here, or an image needs too much memory; TryAgainError when the pack cannot be written.
     """
     if any(path.suffix.lower() in DICOM_SUFFIXES for path in paths):
         check_dicom_readable()
     partial = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}.partial")
     try:
-        with ExitStack() as running:
-            with write_errors(folder, len(names), geometry.side):
-                _clear(folder)
-                partial.mkdir()
-                count = min(usable_cores(), max(1, len(paths) // _TASK_IMAGES))
-                pool = running.enter_context(decoders(count, lambda row: str(paths[row])))
-                unfinished = _begin(partial, names, paths, geometry, pool)
-            yield unfinished
-            with write_errors(folder, len(names), geometry.side):
-                _write(unfinished, names, pool, progress)
-        with write_errors(folder, len(names), geometry.side):
-            _publish(partial, folder)
-    except BaseException:
-        _remove(partial)
-        raise
+        _clear(folder)
+        partial.mkdir()
+        try:
+            _write(partial, names, paths, geometry, progress, begun=begun, given_up=given_up or Event())
+            _flush(partial)
+            partial.replace(folder)
+            _flush(folder.parent)
+        except BaseException:
+            _remove(partial)
+            raise
+    except OSError as problem:
+        kind = InputError if problem.errno in {errno.ENOSPC, errno.EDQUOT} else TryAgainError
+        raise kind(
+            f"cannot write the decoded images to `{folder.parent}`: {str(problem.strerror).lower()} (from `--cache-dir`)",
+            hint=f"{len(names) * geometry.side**2 / 2**30:.1f} GiB are needed; choose another --cache-dir",
+        ) from problem
 
 
 def _clear(folder: Path) -> None:
@@ -148,54 +169,57 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _publish(partial: Path, folder: Path) -> None:
-    _flush(partial)
-    partial.replace(folder)
-    _flush(folder.parent)
+def _write(
+    folder: Path,
+    names: Sequence[str],
+    paths: Sequence[Path],
+    geometry: Geometry,
+    progress: Progress,
+    *,
+    begun: Callable[[Sequence[Path], Sequence[DecodeTask]], object],
+    given_up: Event,
+) -> None:
+    shards = _empty_shards(folder, len(paths), geometry.side)
+    write_flushed(folder / NAMES, ["".join(f"{name}\n" for name in names).encode()])
+    count = min(usable_cores(), max(1, len(paths) // _TASK_IMAGES))
+    with decoders(count, lambda row: str(paths[row])) as pool:
+        tasks = [
+            DecodeTask(first_row + offset, pool.submit(decode, shard, first_row, offset, images, geometry))
+            for shard, first_row, offset, images in _tasks(shards, paths, geometry.side)
+        ]
+        begun(shards, tasks)
+        done_by_task = [_result(task, given_up, progress) for task in tasks]
+        sizes_N2 = np.array([size for done in done_by_task for size in done.sizes], "<i4")
+        write_flushed(folder / SIZES, [sizes_N2.tobytes()])
+        written = [*shards, folder / NAMES, folder / SIZES]
+        hashes = []
+        for one in pool.map(_flushed_and_hashed, written, [geometry.side**2] * len(written)):
+            hashes.append(one)
+            progress(0)
+    checksums_N = np.array([one for _, checksums in hashes[: len(shards)] for one in checksums], np.uint32)
+    _check_written(folder, checksums_N, done_by_task)
+    keep_checksums(folder, checksums_N)
+    files = {path.name: (path.stat().st_size, sha256) for path, (sha256, _) in zip(written, hashes, strict=True)}
+    index = _index(names, geometry, files, done_by_task)
+    write_flushed(folder / INDEX, [json.dumps(as_document(index), indent=1).encode()])
 
 
-def _begin(
-    folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, pool: Executor
-) -> UnfinishedPack:
-    """A pack of which nothing is decoded yet."""
-    shards = [folder / name for name in shard_names(len(paths), geometry.side)]
-    lengths = sizes_of_files(len(paths), geometry.side)
+def _empty_shards(folder: Path, count: int, side: int) -> list[Path]:
+    """New shards of zeros, for this many records."""
+    shards = [folder / name for name in shard_names(count, side)]
+    lengths = sizes_of_files(count, side)
     for shard in shards:
         with shard.open("xb") as file:
             file.truncate(lengths[shard.name])
-    write_flushed(folder / NAMES, ["".join(f"{name}\n" for name in names).encode()])
-    return UnfinishedPack(
-        folder=folder,
-        side=geometry.side,
-        shards=[Shard(shard, stays_open=number < MOST_OPEN) for number, shard in enumerate(shards)],
-        checksums_N=np.zeros(len(paths), np.uint32),
-        records_N=np.arange(len(paths), dtype=np.int64),
-        first_S=np.arange(len(shards), dtype=np.int64) * records_per_shard(geometry.side),
-        geometry=geometry,
-        tasks=[
-            DecodeTask(first_row + offset, pool.submit(decode, shard, first_row, offset, images, geometry))
-            for shard, first_row, offset, images in _tasks(shards, paths, geometry.side)
-        ],
-    )
+    return shards
 
 
-def _write(unfinished: UnfinishedPack, names: Sequence[str], pool: Executor, progress: Progress) -> None:
-    """Wait until everything is decoded, and write what else a pack consists of."""
-    folder, results = unfinished.folder, [task.result for task in unfinished.tasks]
-    with progress() as advance:
-        for result in as_completed(results):
-            advance(len(result.result()[0]), "")
-        done_by_task = [result.result()[1] for result in results]
-        sizes_N2 = np.array([size for done in done_by_task for size in done.sizes], "<i4")
-        write_flushed(folder / SIZES, [sizes_N2.tobytes()])
-        written = [*(shard.path for shard in unfinished.shards), folder / NAMES, folder / SIZES]
-        files = {}
-        for path, sha256 in zip(written, pool.map(_flushed_and_hashed, written), strict=True):
-            files[path.name] = (path.stat().st_size, sha256)
-            advance(0, "")
-    index = PackIndex(
+def _index(
+    names: Sequence[str], geometry: Geometry, files: dict[str, tuple[int, str]], done_by_task: Sequence[Decoded]
+) -> PackIndex:
+    return PackIndex(
         format=FORMAT,
-        geometry=unfinished.geometry,
+        geometry=geometry,
         count=len(names),
         pillow=PIL.__version__,
         files=files,
@@ -203,8 +227,26 @@ def _write(unfinished: UnfinishedPack, names: Sequence[str], pool: Executor, pro
         greatest=max((value for done in done_by_task for value in done.greatest), default=None),
         turned=sum(done.turned for done in done_by_task),
     )
-    keep_checksums(folder, np.concatenate([np.empty(0, np.uint32), *(result.result()[0] for result in results)]))
-    write_flushed(folder / INDEX, [json.dumps(as_document(index), indent=1).encode()])
+
+
+def _result(task: DecodeTask, given_up: Event, progress: Progress) -> Decoded:
+    while not wait([task.result], POLL_S).done:
+        if given_up.is_set():
+            raise GivenUpError
+    done = task.result.result()
+    progress(len(done.sizes))
+    return done
+
+
+def _check_written(folder: Path, checksums_N: Checksums, done_by_task: Sequence[Decoded]) -> None:
+    """Raises: TryAgainError where the shards do not hold what was decoded."""
+    decoded_N = np.array([checksum for done in done_by_task for checksum in done.checksums], np.uint32)
+    if not np.array_equal(checksums_N, decoded_N):
+        raise TryAgainError(
+            f"cannot use the decoded images in `{folder.parent}`: {int((checksums_N != decoded_N).sum())} of {len(decoded_N)} records are not "
+            "what was written (from `--cache-dir`)",
+            hint="check the disk, or choose another --cache-dir",
+        )
 
 
 def _unreadable(names: Sequence[str], done_by_task: Sequence[Decoded]) -> dict[str, str]:
@@ -226,11 +268,14 @@ def _tasks(shards: Sequence[Path], paths: Sequence[Path], side: int) -> Iterator
             yield shard, number * per_shard, offset, in_shard[offset : offset + _TASK_IMAGES]
 
 
-def _flushed_and_hashed(path: Path) -> str:
-    """sha256 of a file after fsync."""
+def _flushed_and_hashed(path: Path, record_bytes: int) -> tuple[str, list[int]]:
+    """sha256 of a file after fsync, and CRC-32 of each of its records."""
     _flush(path)
     digest = hashlib.sha256()
+    checksums: list[int] = []
     with path.open("rb") as file:
-        while content := file.read(_HASHED_BYTES):
+        while content := file.read(GROUP * record_bytes):
             digest.update(content)
-    return digest.hexdigest()
+            whole = len(content) // record_bytes * record_bytes  # names and sizes are hashed here, too
+            checksums += checksums_of(np.frombuffer(content[:whole], np.uint8).reshape(-1, record_bytes)).tolist()
+    return digest.hexdigest(), checksums

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from trainer.data.decode import ImageBytes, ImageSource
-from trainer.data.packs.checksums import GROUP, Checksums, checksums_of
+from trainer.data.packs.checksums import GROUP, checksums_of
 from trainer.data.packs.decoders import MEMORY_HINT, note_image
 from trainer.data.packs.records import Geometry, Gray, to_record
 from trainer.errors import InputError, KnownError, TryAgainError
@@ -26,14 +26,12 @@ class Decoded:
     """Reason by position among these images."""
     turned: int = 0
     """Images whose EXIF orientation is ignored."""
+    checksums: list[int] = field(default_factory=list)
+    """Of the records, where they were written to a shard."""
 
 
-def decode(
-    shard: Path, first_row: int, offset: int, paths: Sequence[Path], geometry: Geometry
-) -> tuple[Checksums, Decoded]:
+def decode(shard: Path, first_row: int, offset: int, paths: Sequence[Path], geometry: Geometry) -> Decoded:
     """Write the records of these images from record `offset` of the shard on; `first_row` is the row of its first record.
-
-    Returns the checksum of each record, and what is known about the images.
 
     Raises: as `decode_images`; OSError.
     """
@@ -41,8 +39,9 @@ def decode(
     with shard.open("r+b") as file:
         file.seek(offset * geometry.side**2)
         file.write(records_NSS.data)
-    groups = [records_NSS[first : first + GROUP] for first in range(0, len(records_NSS), GROUP)]
-    return np.concatenate([checksums_of(group) for group in groups]), done
+    for first in range(0, len(records_NSS), GROUP):
+        done.checksums += checksums_of(records_NSS[first : first + GROUP]).tolist()
+    return done
 
 
 def decode_images(first_number: int, images: Sequence[ImageSource], geometry: Geometry) -> tuple[Gray, Decoded]:

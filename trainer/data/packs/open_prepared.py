@@ -12,7 +12,7 @@ from trainer.data.packs.files import hashed, sizes_of_images, verified_shards
 from trainer.data.packs.index import CHECKSUMS, NAMES, SIZES, PackIndex
 from trainer.data.packs.key import Progress
 from trainer.data.packs.prepared import FORMAT, PreparedIndex, damaged, read
-from trainer.data.packs.reading import MOST_OPEN, Pack, Shard
+from trainer.data.packs.reading import Pack, open_shards
 from trainer.data.packs.records import Geometry
 from trainer.errors import InputError
 
@@ -85,7 +85,7 @@ def _opened(folder: Path, index: PreparedIndex, names: Sequence[str], checksums_
             f"cannot use the prepared set at `{folder}`: {len(absent):,} images are not in it, the first is `{absent[0]}`"
         )
     records_N = np.array([row_of[name] for name in names], np.int64)
-    shards = [Shard(folder / name, stays_open=number < MOST_OPEN) for number, name in enumerate(index.shards())]
+    shards = open_shards(folder / name for name in index.shards())
     sizes_R2 = sizes_of_images(hashed(folder, SIZES, index.files))
     counts_S = np.array([index.records_of(name) for name in index.shards()], np.int64)
     first_S = np.cumsum(counts_S) - counts_S

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Final
 
 import numpy as np
@@ -51,6 +53,11 @@ def _fills(descriptor: int, record_SS: Gray, number: int) -> bool:
     return os.preadv(descriptor, [record_SS.data], number * record_SS.nbytes) == record_SS.nbytes
 
 
+def open_shards(paths: Iterable[Path]) -> list[Shard]:
+    """These shards; the first `MOST_OPEN` stay open."""
+    return [Shard(path, stays_open=number < MOST_OPEN) for number, path in enumerate(paths)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Records:
     """Records of images in shards, by row."""
@@ -65,6 +72,9 @@ class Records:
     """Record of each row, counted over all shards."""
     first_S: NDArray[np.int64]
     """First record of each shard."""
+
+    def wait_until_written(self, rows_N: NDArray[np.int64], stopped: Event) -> None:
+        """Return once these records can be read, or `stopped` is set: at once, unless they are still being decoded."""
 
     def gather(self, rows_N: NDArray[np.int64], out_NHW: Gray) -> None:
         """Copy these records into the first rows of `out_NHW`.

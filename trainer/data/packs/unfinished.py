@@ -1,68 +1,147 @@
-"""Records of a pack that is being built: each can be read as soon as it has been written."""
+"""A pack that is built in the background: its records can be read as soon as they are written."""
 
-import errno
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.packs.checksums import Checksums
-from trainer.data.packs.decoding import Decoded
-from trainer.data.packs.reading import Records
+from trainer.data.packs.building import POLL_S, DecodeTask, build
+from trainer.data.packs.index import records_per_shard
+from trainer.data.packs.reading import Records, open_shards
 from trainer.data.packs.records import Geometry, Gray
-from trainer.errors import InputError, TryAgainError
+from trainer.errors import TryAgainError
+
+_ENDING_S: Final = 10.0
+"""How long to wait for a pack that is given up: a decoder may hang in a read that nothing ends."""
 
 
 class UnknownGrayRangeError(Exception):
     """An image has 16 bits, and which of its values are black to white depends on images that are not decoded yet."""
 
 
-@dataclass(frozen=True)
-class DecodeTask:
-    """Images that a decoder decodes at once, and writes to a shard."""
-
-    first: int
-    """Row of its first image."""
-    result: Future[tuple[Checksums, Decoded]]
-
-
 @dataclass(frozen=True, kw_only=True)
 class UnfinishedPack(Records):
-    """Records that are being decoded, in the order of their rows. `checksums_N` holds those of records that have been read."""
+    """Records that are being decoded, in the order of their rows. `checksums_N` holds those of records that have been waited for."""
 
     geometry: Geometry
     tasks: Sequence[DecodeTask]
+    built: Future[None]
+    """Done when the pack is complete in its folder, or with the error for which it never will be."""
 
-    def gather(self, rows_N: NDArray[np.int64], out_NHW: Gray) -> None:
-        """As `Records.gather`, once these records are written; that of an unreadable image is black.
-
-        Raises: as `decode` and `write_errors`; UnknownGrayRangeError.
-        """
+    def wait_until_written(self, rows_N: NDArray[np.int64], stopped: Event) -> None:
+        """See `Records`. Records of unreadable images are black. Raises: as `build`; UnknownGrayRangeError."""
         firsts = [task.first for task in self.tasks]
         for number in np.unique(np.searchsorted(firsts, rows_N, side="right") - 1).tolist():
-            self._wait(self.tasks[number])
-        super().gather(rows_N, out_NHW)
+            if not self._is_written(self.tasks[number], stopped):
+                return
 
-    def _wait(self, task: DecodeTask) -> None:
-        with write_errors(self.folder, len(self.records_N), self.side):
-            checksums_N, done = task.result.result()
+    def gather(self, rows_N: NDArray[np.int64], out_NHW: Gray) -> None:
+        """As `Records.gather`, once these records are written."""
+        self.wait_until_written(rows_N, Event())
+        try:
+            super().gather(rows_N, out_NHW)
+        except TryAgainError:
+            if not self.folder.exists():
+                raise
+            self.shards[:] = open_shards(
+                self.folder / shard.path.name for shard in self.shards
+            )  # they have moved there
+            super().gather(rows_N, out_NHW)
+
+    def wait_for_each(self, progress: Callable[[int], object]) -> None:
+        """Return once all images are decoded; `progress` gets the number of further ones. Raises: as `build`."""
+        for task in self.tasks:
+            while not wait([task.result], POLL_S).done:
+                pass
+            self._raise_failure(task)
+            progress(len(task.result.result().sizes))
+
+    def _is_written(self, task: DecodeTask, stopped: Event) -> bool:
+        while not wait([task.result], POLL_S).done:
+            if stopped.is_set():
+                return False
+        self._raise_failure(task)
+        done = task.result.result()
         if done.greatest and self.geometry.gray_bits is None:
             raise UnknownGrayRangeError
-        self.checksums_N[task.first : task.first + len(checksums_N)] = checksums_N
+        self.checksums_N[task.first : task.first + len(done.checksums)] = done.checksums
+        return True
+
+    def _raise_failure(self, task: DecodeTask) -> None:
+        """Where a task has failed: the error of the whole pack, which names the image or the cache."""
+        if task.result.cancelled() or task.result.exception() is not None:
+            self.built.result()
 
 
 @contextmanager
-def write_errors(folder: Path, images: int, side: int) -> Iterator[None]:
-    """Name the cache where a pack cannot be written. Raises: InputError where it is full; TryAgainError."""
+def building(
+    folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, *, unlock: Callable[[], object]
+) -> Iterator[UnfinishedPack]:
+    """`build` in a thread during the block; the pack is complete at its end.
+
+    When an error ends the block, the pack is given up unless all images are decoded. `unlock` is called as soon as the pack is complete
+    or given up.
+
+    Raises: as `build`.
+    """
+    begun: Future[UnfinishedPack] = Future()
+    built: Future[None] = Future()
+    given_up = Event()
+
+    def begin(shards: Sequence[Path], tasks: Sequence[DecodeTask]) -> None:
+        begun.set_result(_unfinished(folder, shards, tasks, images=len(names), geometry=geometry, built=built))
+
+    def run() -> None:
+        problem: BaseException | None = None
+        try:
+            build(folder, names, paths, geometry, progress=lambda _: None, begun=begin, given_up=given_up)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            problem = error
+        unlock()
+        if problem is None:
+            built.set_result(None)
+            return
+        built.set_exception(problem)
+        if not begun.done():
+            begun.set_exception(problem)
+
+    Thread(target=run, name="pack", daemon=True).start()
     try:
-        yield
-    except OSError as problem:
-        kind = InputError if problem.errno in {errno.ENOSPC, errno.EDQUOT} else TryAgainError
-        raise kind(
-            f"cannot write the decoded images to `{folder.parent}`: {str(problem.strerror).lower()} (from `--cache-dir`)",
-            hint=f"{images * side**2 / 2**30:.1f} GiB are needed; choose another --cache-dir",
-        ) from problem
+        yield begun.result()
+        built.result()
+    except BaseException:
+        given_up.set()
+        wait([built], None if _is_decoded(begun) else _ENDING_S)
+        raise
+
+
+def _is_decoded(begun: Future[UnfinishedPack]) -> bool:
+    return begun.done() and begun.exception() is None and all(task.result.done() for task in begun.result().tasks)
+
+
+def _unfinished(
+    folder: Path,
+    shards: Sequence[Path],
+    tasks: Sequence[DecodeTask],
+    *,
+    images: int,
+    geometry: Geometry,
+    built: Future[None],
+) -> UnfinishedPack:
+    return UnfinishedPack(
+        folder=folder,
+        side=geometry.side,
+        shards=open_shards(shards),
+        checksums_N=np.zeros(images, np.uint32),
+        records_N=np.arange(images, dtype=np.int64),
+        first_S=np.arange(len(shards), dtype=np.int64) * records_per_shard(geometry.side),
+        geometry=geometry,
+        tasks=tasks,
+        built=built,
+    )

@@ -18,7 +18,7 @@ from trainer.data.packs.index import (
     shard_names,
 )
 from trainer.data.packs.key import Progress
-from trainer.data.packs.reading import MOST_OPEN, Pack, Shard
+from trainer.data.packs.reading import Pack, open_shards
 from trainer.data.packs.records import Geometry
 from trainer.errors import TryAgainError
 
@@ -78,7 +78,7 @@ def _all_verified(folder: Path, index: PackIndex, progress: Progress) -> Checksu
 
 def _opened(folder: Path, index: PackIndex, checksums_N: Checksums) -> Pack:
     names = shard_names(index.count, index.geometry.side)
-    shards = [Shard(folder / name, stays_open=number < MOST_OPEN) for number, name in enumerate(names)]
+    shards = open_shards(folder / name for name in names)
     sizes_N2 = sizes_of_images(hashed(folder, SIZES, index.files))
     first_S = np.arange(len(names), dtype=np.int64) * records_per_shard(index.geometry.side)
     return Pack(
