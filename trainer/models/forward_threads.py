@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from threading import Event
 from typing import Final, TypeVar
@@ -17,8 +18,10 @@ import torch
 
 from trainer.config import Mode
 from trainer.devices import Device
+from trainer.errors import InputError
 from trainer.runtime.cores import usable_cores
 from trainer.runtime.in_order import in_order
+from trainer.runtime.torch_errors import translated_torch_errors
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
@@ -94,6 +97,8 @@ def forward_threads(device: Device, mode: Mode, batch: int) -> Iterator[ForwardT
     """The threads for a network on the open device in this mode, and batches of at most this many images. They end with the block.
 
     A compiled network is run by the calling thread alone.
+
+    Raises: InputError when memory runs out in the block, with the batch to lower.
     """
     before, cores = torch.get_num_threads(), usable_cores()
     compute_cores = min(cores, before)
@@ -109,12 +114,21 @@ def forward_threads(device: Device, mode: Mode, batch: int) -> Iterator[ForwardT
     pool = ThreadPoolExecutor(threads, thread_name_prefix="forward", initializer=begin)
     started = ForwardThreads(pool, threads, batch, side_by_side)
     try:
-        yield started
+        with translated_torch_errors(partial(_out_of_memory, batch)):
+            yield started
     finally:
         started.ending.set()
         pool.shutdown(cancel_futures=True)
         if side_by_side:
             torch.set_num_threads(before)
+
+
+def _out_of_memory(batch: int, words: str) -> InputError:
+    """The error when a batch does not fit into memory."""
+    return InputError(
+        f"cannot compute batches of up to {batch} images: out of memory ({words})",
+        hint=f"use --batch-size {batch // 2}, or less" if batch > 1 else "use a device or a pod with more memory",
+    )
 
 
 def _chunks(items: Sequence[Item], size: int) -> Iterator[list[Item]]:

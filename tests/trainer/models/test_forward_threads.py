@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from trainer.devices import cpu
+from trainer.errors import InputError
 from trainer.models import forward_threads as module
 from trainer.models.forward_threads import forward_threads
 
@@ -137,3 +138,18 @@ def test_ctrl_c_does_not_wait_for_the_pictures_of_a_whole_batch():
             may_go_on.set()
             raise KeyboardInterrupt
     assert len([number for number in finished if number >= 8]) <= threads.threads
+
+
+@pytest.mark.parametrize(("batch", "hint"), [(8, "use --batch-size 4, or less"), (1, "more memory")])
+def test_batch_that_does_not_fit_into_memory_is_named_with_what_to_lower(batch, hint):
+    """It was a bug with a traceback; only training named it."""
+
+    def compute(item):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+
+    with (
+        pytest.raises(InputError, match=f"cannot compute batches of up to {batch} images: out of memory .CUDA") as caught,
+        forward_threads(PROCESSOR, "eager", batch) as threads,
+    ):
+        list(threads.computed(compute, [1, 2]))
+    assert hint in caught.value.hint
