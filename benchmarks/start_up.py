@@ -22,6 +22,8 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -90,7 +92,6 @@ def png(gray_SS: Any) -> bytes:  # noqa: ANN401 - an array
 def child(started_s: float, argv: Sequence[str]) -> None:
     """Train up to the first step, and print what it took."""
     from trainer.config import from_argv  # noqa: PLC0415 - its import is part of the measured time
-    from trainer.data import dataset  # noqa: PLC0415
     from trainer.runs.rank_log import RankLog  # noqa: PLC0415
     from trainer.runtime.console import Reporter  # noqa: PLC0415
     from trainer.runtime.world import World  # noqa: PLC0415
@@ -124,7 +125,9 @@ def child(started_s: float, argv: Sequence[str]) -> None:
 
         return call
 
-    dataset.build = timed(dataset.build)
+    holder = "decoded_images" if find_spec("trainer.data.decoded_images") else "dataset"  # in earlier versions
+    images = import_module(f"trainer.data.{holder}")
+    images.build = timed(images.build)  # type: ignore[attr-defined]
     loop.train_step = first_step(loop.train_step)
     loop.train(from_argv(argv), World(), Reporter(0), RankLog(0))
 

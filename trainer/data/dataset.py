@@ -1,10 +1,6 @@
-"""A data set ready for batches: downloaded to this node, labels read, images decoded once.
+"""A data set on this node: downloaded, and its labels read."""
 
-Labels are read before images, as they are cheap to check. All workers call these functions together.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,29 +9,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.config import Layout, OnBadImage, OnMissingImage
+from trainer.config import Layout, OnMissingImage
 from trainer.data import gray_range
-from trainer.data.decode import turned_note
 from trainer.data.download import fetch, folder_of
 from trainer.data.labels import SPLITS, LabelTable
 from trainer.data.layouts import Source, read_labels
-from trainer.data.locate import locate_images
-from trainer.data.locks import locked
 from trainer.data.packs import staging
-from trainer.data.packs.building import build
-from trainer.data.packs.damage import DamagedPackError
-from trainer.data.packs.index import write_measured
-from trainer.data.packs.key import pack_key
-from trainer.data.packs.open_prepared import attach_prepared, checked_geometry, geometry_for, open_prepared
-from trainer.data.packs.reading import Pack, Records
+from trainer.data.packs.open_prepared import geometry_for
 from trainer.data.packs.records import Geometry
-from trainer.data.packs.unfinished import UnknownGrayRangeError, building
-from trainer.data.packs.verify import attach, open_pack
-from trainer.errors import InputError, listing
 from trainer.label_choices import AS_READ, LabelChoices
 from trainer.runtime.console import Reporter
-from trainer.runtime.process_group import WorkerGroup
-from trainer.runtime.progress import BYTES, USUALLY_FEW
+from trainer.runtime.progress import BYTES
 from trainer.runtime.watchdog import COMPILING, Shown, Watchdog
 from trainer.storage.waiting import Waiting
 
@@ -62,13 +46,21 @@ class Place:
     of_run: LabelChoices | None = None
     """Choices of a model's run, as for `read_labels`."""
 
+    def with_bits(self, bits: int | None) -> "Place":
+        """The place with this gray range."""
+        return replace(self, geometry=replace(self.geometry, gray_bits=bits))
+
+    def in_requested_range(self) -> "Place":
+        """The place with its gray range, or the requested one as far as it is known before images are decoded."""
+        return self if self.geometry.gray_bits is not None else self.with_bits(gray_range.preliminary(self.gray_range))
+
 
 def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
     """Copy a data set to this node where it is in a bucket, or prepared and on a mount; called by the first worker of each node.
 
     Raises: InputError, also before anything is copied where the cache has no room; DamagedError; RemoteError.
     """
-    waiting = _waiting(reporter, watchdog, "another process is downloading the data set")
+    waiting = waiting_for(reporter, watchdog, "another process is downloading the data set")
     if staging.is_staged(place.data):
         shown: Shown = partial(reporter.progress, unit=BYTES)
         staging.stage(
@@ -76,7 +68,7 @@ def fetched(place: Place, reporter: Reporter, watchdog: Watchdog) -> None:
             place.cache,
             lambda size: watchdog.progress(shown, "fetching the prepared set", size),
             waiting,
-            check=lambda index: geometry_for(index, place.data, _requested(place)),
+            check=lambda index: geometry_for(index, place.data, place.in_requested_range().geometry),
         )
     elif "://" in place.data:
         staging.forget(place.data, place.cache)
@@ -113,196 +105,9 @@ def labels_of(folder: Path, place: Place, kept_split: Mapping[str, str] | None =
     )
 
 
-def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
-    """The decoded images, from this node's cache or built by one worker while the others of the node wait.
-
-    Its geometry has the gray range: the place's, otherwise the requested one, for which images that use few of 16 bits
-    are decoded again. Raises: InputError, also as `gray_range.resolved`.
-    """
-    if source.placement == "records":
-        return _of_prepared_set(place, source, group, reporter, watchdog)
-    pack = _decoded(_first(place), source, group, reporter, watchdog)
-    return _in_gray_range(place, source, group, reporter, watchdog, pack=pack)
-
-
-def decoded_beside(
-    place: Place, source: Source, group: WorkerGroup, reporter: Reporter, use: Callable[[Records], Result]
-) -> tuple[Pack, Result]:
-    """As `decoded`, for one process, and what `use` has made of the records, which it reads while others are decoded.
-
-    Where there are 16-bit images and no gray range is known, it is called again once all are decoded.
-
-    Raises: as `decoded` and `use`.
-    """
-    watchdog = Watchdog(float("inf"), reporter.line)
-    if source.placement == "records":
-        pack = decoded(place, source, group, reporter, watchdog)
-        return pack, use(pack)
-    first, used = _first(place), []
-    images = _located(first, source, reporter, watchdog)
-    with ExitStack() as held:
-        held.enter_context(images.filled_here(reporter, watchdog))
-        if not _is_whole(images, reporter, watchdog):
-            unlock = held.pop_all().close
-            with building(images.folder, images.names, images.paths, images.geometry, unlock=unlock) as unfinished:
-                with suppress(UnknownGrayRangeError):
-                    used.append(use(unfinished))
-                if not used:
-                    with watchdog.progress(reporter.progress, "decoding", len(images.names)) as advance:
-                        unfinished.wait_for_each(lambda done: advance(done, ""))
-    pack = attach(images.folder, images.names, images.geometry)
-    note_turned(pack, reporter)
-    pack = _in_gray_range(place, source, group, reporter, watchdog, pack=pack)
-    return pack, used[0] if used else use(pack)
-
-
-def _first(place: Place) -> Place:
-    """The place with the gray range to decode with before the greatest value is known."""
-    return (
-        place if place.geometry.gray_bits is not None else _with_bits(place, gray_range.preliminary(place.gray_range))
-    )
-
-
-def _in_gray_range(
-    place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog, *, pack: Pack
-) -> Pack:
-    """The pack of `_first`, or where its images use fewer of 16 bits, another one."""
-    if place.geometry.gray_bits is not None:
-        return pack
-    bits = group.all_or_raise(lambda: gray_range.resolved(place.gray_range, pack.index.greatest, f"`{place.data}`"))
-    chosen = _with_bits(place, bits)
-    if chosen.geometry.bits != pack.index.geometry.bits:
-        reporter.line(f"16-bit images use {bits} bits: 0 to {2**chosen.geometry.bits - 1:,} are black to white")
-        return _decoded(chosen, source, group, reporter, watchdog)
-    return replace(pack, index=replace(pack.index, geometry=chosen.geometry))
-
-
-def _of_prepared_set(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
-    """The records of a prepared set, verified by one worker of each node, and read where they are."""
-    folder, names = source.root, source.table.images
-    requested = _requested(place)
-
-    def verify() -> None:
-        checked_geometry(folder, requested)
-        with watchdog.progress(_brief(reporter), "verifying the prepared set", len(names)) as advance:
-            open_prepared(folder, names, progress=lambda done: advance(done, ""))
-
-    group.on_local_rank0(verify)
-    pack = group.all_or_raise(lambda: attach_prepared(folder, names))
-    if group.world.is_rank0:
-        note_turned(pack, reporter)
-    return replace(pack, index=replace(pack.index, geometry=checked_geometry(folder, requested)))
-
-
-def _requested(place: Place) -> Geometry:
-    """The geometry that the records of a prepared set must have."""
-    bits = place.geometry.gray_bits
-    return replace(place.geometry, gray_bits=gray_range.preliminary(place.gray_range) if bits is None else bits)
-
-
-def _with_bits(place: Place, bits: int | None) -> Place:
-    return replace(place, geometry=replace(place.geometry, gray_bits=bits))
-
-
-def _decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
-    key = ""
-
-    def decode() -> None:
-        nonlocal key
-        images = _located(place, source, reporter, watchdog)
-        key = images.folder.name
-        with images.filled_here(reporter, watchdog):
-            if not _is_whole(images, reporter, watchdog):
-                with watchdog.progress(reporter.progress, "decoding", len(images.names)) as advance:
-                    build(
-                        images.folder,
-                        images.names,
-                        images.paths,
-                        images.geometry,
-                        progress=lambda done: advance(done, ""),
-                    )
-
-    group.on_local_rank0(decode)
-    keys = [content.decode() for content in group.all_gather(key.encode())]
-    node_key = keys[group.world.rank - group.world.local_rank]
-    pack = group.all_or_raise(lambda: attach(place.cache / "packs" / node_key, source.table.images, place.geometry))
-    if group.world.is_rank0:
-        note_turned(pack, reporter)
-    return pack
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Image files, and their pack."""
-
-    folder: Path
-    """Of the pack, which may not exist yet."""
-    names: Sequence[str]
-    paths: Sequence[Path]
-    geometry: Geometry
-
-    def filled_here(self, reporter: Reporter, watchdog: Watchdog) -> AbstractContextManager[None]:
-        """The lock of the pack for the block. Raises: as `locked`."""
-        return locked(self.folder, _waiting(reporter, watchdog, "another process is decoding the images"))
-
-
-def _located(place: Place, source: Source, reporter: Reporter, watchdog: Watchdog) -> _Images:
-    names, paths = source.table.images, locate_images(source)
-    with watchdog.progress(_brief(reporter), "checking the image files", len(paths)) as advance:
-        key = pack_key(names, paths, place.geometry, progress=lambda done: advance(done, ""))
-    return _Images(place.cache / "packs" / key, names, paths, place.geometry)
-
-
-def _is_whole(images: _Images, reporter: Reporter, watchdog: Watchdog) -> bool:
-    """Whether the pack is complete and undamaged; otherwise it is logged that it is to be built."""
-    names, geometry = images.names, images.geometry
-    pack = _whole(images.folder, names, geometry, reporter, watchdog)
-    if pack is None:
-        reporter.line(f"decoding {len(names):,} images to {geometry.side} x {geometry.side} pixels, once")
-        return False
-    if geometry.gray_bits is None and not pack.index.is_measured:
-        with watchdog.progress(_brief(reporter), "looking for 16-bit images", len(names)) as advance:
-            write_measured(images.folder, pack.index, gray_range.greatest_of(images.paths, lambda: advance(1, "")))
-    return True
-
-
-def note_turned(pack: Pack, reporter: Reporter) -> None:
-    """Log that EXIF orientation is ignored, where there is any."""
-    if pack.index.turned:
-        reporter.line(turned_note(pack.index.turned, pack.index.count))
-
-
-def _whole(
-    folder: Path, names: Sequence[str], geometry: Geometry, reporter: Reporter, watchdog: Watchdog
-) -> Pack | None:
-    """The pack at `folder` if it is complete and undamaged; damage is logged."""
-    try:
-        with watchdog.progress(_brief(reporter), "verifying the decoded images", len(names)) as advance:
-            return open_pack(folder, names, geometry, progress=lambda done: advance(done, ""))
-    except DamagedPackError as damage:
-        reporter.line(f"the pack at `{folder}` is damaged: {damage}; building it again")
-        return None
-
-
-def _brief(reporter: Reporter) -> Shown:
-    """Progress of a step that is usually short."""
-    return lambda what, total: reporter.progress(what, total, USUALLY_FEW)
-
-
-def _waiting(reporter: Reporter, watchdog: Watchdog, why: str) -> Waiting:
+def waiting_for(reporter: Reporter, watchdog: Watchdog, why: str) -> Waiting:
+    """How to wait for another process: each minute is logged, and the watchdog hears of it."""
     return Waiting(reporter.line, lambda: watchdog.heartbeat(f"waiting: {why}", timeout_scale=COMPILING))
-
-
-def left_out(place: Place, pack: Pack, on_bad_image: OnBadImage) -> list[str]:
-    """Names of unreadable images, if `--on-bad-image skip` allows them. Raises: InputError."""
-    unreadable = pack.index.unreadable
-    if unreadable and on_bad_image == "fail":
-        problems = listing(f"{place.data}: {name}: {reason}" for name, reason in unreadable.items())
-        raise InputError(
-            f"cannot read {len(unreadable)} of {pack.index.count:,} images:{problems}",
-            hint="replace them, or use --on-bad-image skip to leave them out and list them in run.json",
-        )
-    return list(unreadable)
 
 
 def rows_without(table: LabelTable, skipped: Sequence[str]) -> dict[str, NDArray[np.int64]]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from trainer import devices
 from trainer.config import Mode, Precision
 from trainer.data.augment import Tta
-from trainer.data.dataset import Place, decoded_beside, note_turned
+from trainer.data.dataset import Place
+from trainer.data.decoded_images import decoded_beside, note_turned
 from trainer.data.layouts import Source
 from trainer.data.loader import Loader
 from trainer.data.locate import locate_images

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from trainer.config import TrainConfig
 from trainer.data import duplicates, gray_range
-from trainer.data.dataset import Place, decoded, fetched, labelled, left_out, rows_without
+from trainer.data.dataset import Place, fetched, labelled, rows_without
+from trainer.data.decoded_images import decoded, left_out
 from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
 from trainer.data.locate import missing_images, share_present, without_missing

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.data import dataset
+from trainer.data import dataset, decoded_images
 from trainer.data.labels import LabelTable
 from trainer.data.layouts import Source
 from trainer.data.locks import locked
@@ -310,7 +310,7 @@ def decode(made, tmp_path, monkeypatch):
         said = []
         watchdog = Watchdog(60.0, said.append)
         source = Source("csv", made, table)
-        return dataset.decoded(
+        return decoded_images.decoded(
             place, source, WorkerGroup(World(), None), Reporter(None, on_line=said.append), watchdog
         ), said
 

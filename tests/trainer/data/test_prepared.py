@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from prepared_sets import SIDE, archived, images_of, inline, run  # noqa: F401 - a fixture
 
-from trainer.data.dataset import Place, decoded, labelled
+from trainer.data.dataset import Place, labelled
+from trainer.data.decoded_images import decoded
 from trainer.data.layouts import read_labels
 from trainer.data.layouts.rsna import MAPPING
 from trainer.data.locate import locate_images, missing_images

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.trainer.gated_decoders import gated_decoders  # noqa: F401 - a fixture
-from trainer.data.dataset import Place, decoded_beside, labelled
+from trainer.data.dataset import Place, labelled
+from trainer.data.decoded_images import decoded_beside
 from trainer.data.loader import Loader
 from trainer.data.locks import is_free, locked
 from trainer.data.packs import building, index, reading

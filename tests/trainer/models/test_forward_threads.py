@@ -148,7 +148,9 @@ def test_batch_that_does_not_fit_into_memory_is_named_with_what_to_lower(batch, 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
 
     with (
-        pytest.raises(InputError, match=f"cannot compute batches of up to {batch} images: out of memory .CUDA") as caught,
+        pytest.raises(
+            InputError, match=f"cannot compute batches of up to {batch} images: out of memory .CUDA"
+        ) as caught,
         forward_threads(PROCESSOR, "eager", batch) as threads,
     ):
         list(threads.computed(compute, [1, 2]))
