@@ -293,7 +293,7 @@ def test_pack_beside_which_nothing_can_be_written_is_used_as_it_is(decode, monke
 def decode(made, tmp_path, monkeypatch):
     """Open the pack as a run does; gives the pack and what was said."""
     monkeypatch.setattr(index, "SHARD_BYTES", SIDE * SIDE * 5)
-    monkeypatch.setattr(dataset, "locate_images", lambda source: paths_in(made))
+    monkeypatch.setattr(decoded_images, "locate_images", lambda source: paths_in(made))
     table = LabelTable(
         findings=("a",),
         images=tuple(NAMES),
