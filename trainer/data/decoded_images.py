@@ -64,8 +64,8 @@ def decoded_beside(
     with ExitStack() as held:
         held.enter_context(images.filled_here(reporter, watchdog))
         if not _is_whole(images, reporter, watchdog):
-            unlock = held.pop_all().close
-            with building(images.folder, images.names, images.paths, images.geometry, unlock=unlock) as unfinished:
+            lock = held.pop_all()
+            with building(images.folder, images.names, images.paths, images.geometry, lock=lock) as unfinished:
                 with suppress(UnknownGrayRangeError):
                     used.append(use(unfinished))
                 if not used:

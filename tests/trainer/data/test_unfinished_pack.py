@@ -49,7 +49,7 @@ def unfinished(folder, images, geometry=GEOMETRY):
     """As an evaluation does it: the lock is held until the pack is complete or given up."""
     with ExitStack() as held:
         held.enter_context(locked(folder))
-        with unfinished_pack(folder, *images, geometry, unlock=held.pop_all().close) as pack:
+        with unfinished_pack(folder, *images, geometry, lock=held.pop_all()) as pack:
             yield pack
 
 

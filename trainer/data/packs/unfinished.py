@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -49,16 +49,14 @@ class UnfinishedPack(Records):
         except TryAgainError:
             if not self.folder.exists():
                 raise
-            self.shards[:] = open_shards(
-                self.folder / shard.path.name for shard in self.shards
-            )  # they have moved there
+            # the pack is complete, and a shard that was not kept open has moved with it
+            self.shards[:] = open_shards(self.folder / shard.path.name for shard in self.shards)
             super().gather(rows_N, out_NHW)
 
     def wait_for_each(self, progress: Callable[[int], object]) -> None:
         """Return once all images are decoded; `progress` gets the number of further ones. Raises: as `build`."""
         for task in self.tasks:
-            while not wait([task.result], POLL_S).done:
-                pass
+            wait([task.result])
             self._raise_failure(task)
             progress(len(task.result.result().sizes))
 
@@ -81,12 +79,17 @@ class UnfinishedPack(Records):
 
 @contextmanager
 def building(
-    folder: Path, names: Sequence[str], paths: Sequence[Path], geometry: Geometry, *, unlock: Callable[[], object]
+    folder: Path,
+    names: Sequence[str],
+    paths: Sequence[Path],
+    geometry: Geometry,
+    *,
+    lock: AbstractContextManager[object],
 ) -> Iterator[UnfinishedPack]:
     """`build` in a thread during the block; the pack is complete at its end.
 
-    When an error ends the block, the pack is given up unless all images are decoded. `unlock` is called as soon as the pack is complete
-    or given up.
+    When an error ends the block, the pack is given up unless all images are decoded. `lock`, which the caller has taken, is released as
+    soon as the pack is complete or given up.
 
     Raises: as `build`.
     """
@@ -100,10 +103,10 @@ def building(
     def run() -> None:
         problem: BaseException | None = None
         try:
-            build(folder, names, paths, geometry, progress=lambda _: None, begun=begin, given_up=given_up)
+            with lock:
+                build(folder, names, paths, geometry, progress=lambda _: None, begun=begin, given_up=given_up)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             problem = error
-        unlock()
         if problem is None:
             built.set_result(None)
             return
