@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,6 @@ from trainer.runtime.console import Reporter
 from trainer.runtime.progress import BYTES
 from trainer.runtime.watchdog import COMPILING, Shown, Watchdog
 from trainer.storage.waiting import Waiting
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,9 @@ def decoded_beside(
     images = _located(first, source, reporter, watchdog)
     with ExitStack() as held:
         held.enter_context(images.filled_here(reporter, watchdog))
-        if not _is_whole(images, reporter, watchdog):
+        if _is_whole(images, reporter, watchdog):
+            pack = attach(images.folder, images.names, images.geometry)
+        else:
             lock = held.pop_all()
             with building(images.folder, images.names, images.paths, images.geometry, lock=lock) as unfinished:
                 with suppress(UnknownGrayRangeError):
@@ -71,7 +73,7 @@ def decoded_beside(
                 if not used:
                     with watchdog.progress(reporter.progress, "decoding", len(images.names)) as advance:
                         unfinished.wait_for_each(lambda done: advance(done, ""))
-    pack = attach(images.folder, images.names, images.geometry)
+            pack = unfinished.built.result()
     note_turned(pack, reporter)
     pack = _in_gray_range(place, source, group, reporter, watchdog, pack=pack)
     return pack, used[0] if used else use(pack)

@@ -4,7 +4,7 @@ Shapes: N images, K findings, S side of a record, P crop side, h x w cells of a 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -27,7 +27,7 @@ from trainer.evaluation.metrics import probability
 from trainer.explanation.cam import Activation, activate, cells
 from trainer.explanation.placement import Placement, placement
 from trainer.limits import MOST_PIXELS
-from trainer.models.forward_threads import ForwardThreads, forward_threads
+from trainer.models.forward_threads import ForwardThreads, forward_threads, naming_batch
 from trainer.models.load import LoadedModel
 from trainer.models.tta import log_odds_of
 
@@ -167,9 +167,12 @@ class Explainer:
         autocast = partial(self.device.autocast, self.precision)
         return activate(network, x_NCHW, findings, classes=self._classes, autocast=autocast)
 
-    def _threads(self) -> AbstractContextManager[ForwardThreads]:
+    @contextmanager
+    def _threads(self) -> Iterator[ForwardThreads]:
         """The network is run in halves, which are not compiled."""
-        return forward_threads(self.device, "eager", self.batch or self.device.inference_batch(self.trained.crop_px))
+        batch = self.batch or self.device.inference_batch(self.trained.crop_px)
+        with naming_batch(batch), forward_threads(self.device, "eager", batch) as threads:
+            yield threads
 
     def _read(self, file: ImageFile) -> "_Read | Unusable":
         """The image, or why there is none."""

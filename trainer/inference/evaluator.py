@@ -24,6 +24,7 @@ from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError
 from trainer.evaluation.scores import Logits
 from trainer.inference.evaluation_set import EvaluationSet
+from trainer.models.forward_threads import naming_batch
 from trainer.models.load import LoadedModel
 from trainer.models.predictor import DistributedPredictor, check_finite
 from trainer.models.tta import OverViews, views_of
@@ -103,7 +104,8 @@ class Evaluator:
             mode=self.mode,
             side_by_side=True,
         )
-        with self.reporter.progress(f"evaluating {what}", -(-len(rows_N) // self.batch)) as advance:
+        batches = -(-len(rows_N) // self.batch)
+        with naming_batch(self.batch), self.reporter.progress(f"evaluating {what}", batches) as advance:
             return predictor.logits(self.network, rows_N, lambda: advance(1, "batches"))
 
 

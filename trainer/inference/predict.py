@@ -22,7 +22,7 @@ from trainer.devices import Arithmetic, Device
 from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.metrics import probability
 from trainer.evaluation.scores import LogOdds
-from trainer.models.forward_threads import forward_threads
+from trainer.models.forward_threads import forward_threads, naming_batch
 from trainer.models.load import LoadedModel
 from trainer.models.tta import OverViews, log_odds_of
 from trainer.runtime.progress import Advance
@@ -71,7 +71,7 @@ class Predictor:
         Raises: JobFailedError for a non-finite output.
         """
         most = self.batch or self.device.inference_batch(self.trained.crop_px)
-        with forward_threads(self.device, self.mode, most) as threads:
+        with naming_batch(most), forward_threads(self.device, self.mode, most) as threads:
             batch = threads.batch_of(len(files))
             for each in threads.pipeline(
                 files,

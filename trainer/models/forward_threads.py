@@ -7,7 +7,7 @@ of the others is spent waiting. On an accelerator, which one pass fills, the thr
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -97,8 +97,6 @@ def forward_threads(device: Device, mode: Mode, batch: int) -> Iterator[ForwardT
     """The threads for a network on the open device in this mode, and batches of at most this many images. They end with the block.
 
     A compiled network is run by the calling thread alone.
-
-    Raises: InputError when memory runs out in the block, with the batch to lower.
     """
     before, cores = torch.get_num_threads(), usable_cores()
     compute_cores = min(cores, before)
@@ -114,13 +112,17 @@ def forward_threads(device: Device, mode: Mode, batch: int) -> Iterator[ForwardT
     pool = ThreadPoolExecutor(threads, thread_name_prefix="forward", initializer=begin)
     started = ForwardThreads(pool, threads, batch, side_by_side)
     try:
-        with translated_torch_errors(partial(_out_of_memory, batch)):
-            yield started
+        yield started
     finally:
         started.ending.set()
         pool.shutdown(cancel_futures=True)
         if side_by_side:
             torch.set_num_threads(before)
+
+
+def naming_batch(batch: int) -> AbstractContextManager[None]:
+    """Name the batch where memory runs out in the block. Raises: InputError."""
+    return translated_torch_errors(partial(_out_of_memory, batch))
 
 
 def _out_of_memory(batch: int, words: str) -> InputError:

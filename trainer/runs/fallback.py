@@ -31,7 +31,7 @@ class Fallback:
         self._storage: Storage = LocalStorage(str(self.folder))
         self._run = json.dumps({"url": url, "born_s": born_s}).encode()
         self._is_empty = False
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         """Held while states are kept or removed."""
         self.kept_steps: set[int] = set()
         """Steps given to `try_keep` since the last `clear`, and kept or surplus."""
@@ -40,7 +40,7 @@ class Fallback:
 
     def try_keep(self, manifest: Manifest, content: bytes, metrics: bytes | None = None) -> None:
         """As `keep`; a failure is recorded in `problem`."""
-        with self._turn:
+        with self._lock:
             try:
                 self.keep(manifest, content, metrics)
             except KnownError as problem:
@@ -88,7 +88,7 @@ class Fallback:
 
         Only files written by this class are removed; folders with other files stay.
         """
-        with self._turn:
+        with self._lock:
             self.kept_steps.clear()
             if self._is_empty:
                 return

@@ -3,9 +3,11 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -18,7 +20,7 @@ from trainer.data.dataset import Place, labelled
 from trainer.data.decoded_images import decoded_beside
 from trainer.data.loader import Loader
 from trainer.data.locks import is_free, locked
-from trainer.data.packs import building, index, reading
+from trainer.data.packs import building, decoding, index, reading
 from trainer.data.packs.records import Geometry
 from trainer.data.packs.unfinished import UnfinishedPack, UnknownGrayRangeError
 from trainer.data.packs.unfinished import building as unfinished_pack
@@ -161,6 +163,67 @@ def test_a_consumer_that_stops_does_not_wait_for_decoders(tmp_path, images, gate
     assert not [thread for thread in threading.enumerate() if thread.name in {"loader", "pack"}]
 
 
+def test_a_pack_is_given_up_though_each_image_is_decoded_at_once(tmp_path, images, monkeypatch):
+    """Small images, or many cores: a pause in which nothing is done may never come."""
+    names, paths = (list(many) * 20 for many in images)
+    names = [f"{number}-{name}" for number, name in enumerate(names)]
+    done, first = [], threading.Event()
+
+    def decode_slowly(shard, *task):
+        time.sleep(0.02)
+        done.append(task)
+        first.set()
+        return decoding.decode(shard, *task)
+
+    @contextmanager
+    def pool(count, image_of):
+        with ThreadPoolExecutor(1) as threads:
+            try:
+                yield threads
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+
+    monkeypatch.setattr(building, "decoders", pool)
+    monkeypatch.setattr(building, "decode", decode_slowly)
+    monkeypatch.setattr(building, "_TASK_IMAGES", 1)
+    monkeypatch.setattr(decoding, "note_image", lambda number: None)
+
+    def use():
+        with unfinished(tmp_path / "pack", (names, paths)):
+            first.wait(30)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert len(done) < len(names)
+    assert left(tmp_path / "pack") == []
+
+
+def test_a_failure_is_reported_before_its_row_is_read(tmp_path, images, gate):
+    """The network may be hours behind the decoders."""
+    images[1][8].unlink()
+    gate.allow(TASKS)
+
+    def use():
+        with unfinished(tmp_path / "pack", images) as records:
+            soon(records.built.done)
+            read(records, 0)
+
+    with pytest.raises(TryAgainError, match=r"8\.png.*No such file"):
+        use()
+    assert left(tmp_path / "pack") == []
+
+
+def test_a_folder_that_is_no_packs_is_refused_before_anything_is_decoded(tmp_path, images, gate):
+    """Before there is a pack that could be read."""
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack/mine.txt").touch()
+    with pytest.raises(InputError, match="files that are not a pack's"), unfinished(tmp_path / "pack", images):
+        pytest.fail("there is no pack to read")
+    assert left(tmp_path / "pack") == ["pack"]
+    assert is_free(tmp_path / "pack")
+
+
 def test_full_disk_is_reported_to_the_reader(tmp_path, images, gate, monkeypatch):
     """The decoder that cannot write is another process, and the reader is the one that waits for it."""
 
@@ -214,19 +277,21 @@ def test_a_record_that_is_not_what_was_decoded_is_refused(tmp_path, images, gate
     assert left(tmp_path / "pack") == []
 
 
-@pytest.mark.parametrize(("bits", "is_known"), [(None, False), (12, True)])
-def test_16_bit_images_wait_for_their_gray_range(tmp_path, images, gate, bits, is_known):
-    """Whether they use all of their 16 bits is known when the last one has been decoded."""
+@pytest.mark.parametrize("bits", [None, 12])
+def test_16_bit_images_wait_for_their_gray_range(tmp_path, images, gate, bits):
+    """Whether they use all of their 16 bits is known when the last one has been decoded; what is computed until then is for nothing."""
     Image.fromarray(np.full((20, 20), 4095, np.uint16)).save(images[1][3])
-    geometry = Geometry(side=16, fit="crop", gray_bits=bits)
-    gate.allow(TASKS)
-    with unfinished(tmp_path / "pack", images, geometry) as records:
+    gate.allow(1)
+    with unfinished(tmp_path / "pack", images, Geometry(side=16, fit="crop", gray_bits=bits)) as records:
         assert read(records, 0) == [1]
-        if is_known:
-            assert read(records, 3) == [255]
+        gate.allow(TASKS)
+        soon(records.built.done)
+        if bits is None:
+            for row in (3, 0):
+                with pytest.raises(UnknownGrayRangeError):
+                    read(records, row)
         else:
-            with pytest.raises(UnknownGrayRangeError):
-                read(records, 3)
+            assert read(records, 3) == [255]
 
 
 @pytest.fixture
@@ -288,3 +353,29 @@ def test_a_gray_range_that_must_be_chosen_is_asked_for(place):
     make_16_bit(place, 1023)
     with pytest.raises(InputError, match="they use 10 of 16 bits"):
         beside(place, [])
+
+
+def test_the_cache_is_free_while_decoded_images_are_still_used(place):
+    """Another command that needs the same images must not wait until the network has computed."""
+    source = labelled(place)
+
+    def use(records):
+        soon(records.built.done)
+        return [is_free(path) for path in (place.cache / "packs").iterdir() if path.suffix != ".lock"]
+
+    _, free = decoded_beside(place, source, WorkerGroup(World(), None), Reporter(None), use)
+    assert free == [True]
+
+
+def test_results_are_kept_though_the_pack_is_removed_from_the_cache_meanwhile(place):
+    """They have cost an accelerator's time."""
+
+    def use(records):
+        soon(records.built.done)
+        shutil.rmtree(place.cache)
+        out = np.empty((30, 16, 16), np.uint8)
+        records.gather(np.arange(30), out)
+        return out
+
+    pack, result = decoded_beside(place, labelled(place), WorkerGroup(World(), None), Reporter(None), use)
+    assert len(pack.sizes_N2) == len(result) == 30

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.trainer.gated_decoders import gated_decoders  # noqa: F401 - a fixture
 from trainer.__main__ import main
 from trainer.data.labels import FINDINGS
-from trainer.errors import InputError
+from trainer.errors import InputError, JobFailedError
 from trainer.evaluation.calibration import names_sha256
 from trainer.evaluation.document import from_json
 from trainer.evaluation.inputs import evaluated
@@ -206,6 +206,30 @@ def test_images_in_no_split_do_not_move_those_of_a_cached_pack(finished_run, ans
     assert len(whole.images) == 80 - 3
     assert found.images == expected.images
     np.testing.assert_allclose(found.log_odds_NK, expected.log_odds_NK, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_black", [True, False])
+def test_output_that_is_not_finite_ends_the_evaluation_unless_its_image_is_not_evaluated(
+    finished_run, answers, tmp_path, monkeypatch, is_black
+):
+    """Unreadable images are computed as black ones, before it is known that they are unreadable."""
+    shutil.copytree(finished_run.data, tmp_path / "copy")
+    names = list(written(finished_run, "test"))
+    next((tmp_path / "copy").rglob(names[3])).write_bytes(b"no image")
+    forward = OverViews.forward
+
+    def broken(network, x_N1SS):
+        logits_NK = forward(network, x_N1SS)
+        logits_NK[(x_N1SS.amax((1, 2, 3)) == 0) == is_black] = float("nan")
+        return logits_NK
+
+    monkeypatch.setattr(OverViews, "forward", broken)
+    data = {"data": str(tmp_path / "copy"), "cache_dir": None}
+    if is_black:
+        assert len(answers(**data).scored.images) == len(names) - 1
+    else:
+        with pytest.raises(JobFailedError, match=r"the network's output for .* images is not finite"):
+            answers(**data)
 
 
 def test_unreadable_image_is_left_out_and_listed(finished_run, answers, tmp_path):

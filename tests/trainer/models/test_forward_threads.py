@@ -9,7 +9,7 @@ import torch
 from trainer.devices import cpu
 from trainer.errors import InputError
 from trainer.models import forward_threads as module
-from trainer.models.forward_threads import forward_threads
+from trainer.models.forward_threads import forward_threads, naming_batch
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +151,7 @@ def test_batch_that_does_not_fit_into_memory_is_named_with_what_to_lower(batch, 
         pytest.raises(
             InputError, match=f"cannot compute batches of up to {batch} images: out of memory .CUDA"
         ) as caught,
+        naming_batch(batch),
         forward_threads(PROCESSOR, "eager", batch) as threads,
     ):
         list(threads.computed(compute, [1, 2]))

@@ -717,7 +717,7 @@ def test_a_state_is_not_removed_from_the_fallback_while_it_is_kept(tmp_path, buc
         commit(storage, manifest)
 
     def clear():
-        began.wait()
+        began.wait(30)
         fallback.clear()
         clearing.set()
 

@@ -8,10 +8,11 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Final
 
@@ -49,7 +50,7 @@ _PARTIAL: Final = re.compile(r"\.([0-9a-f]{24})-[0-9a-f]{32}\.partial")
 """Names of folders of unfinished packs: the pack's key and a unique suffix."""
 
 POLL_S: Final = 0.1
-"""How often it is looked whether the pack is given up."""
+"""Interval of checks whether the pack is given up."""
 
 STALE_S: Final = 24 * 3600.0
 """Age at which another pack's unfinished folder counts as abandoned; no build takes that long."""
@@ -188,7 +189,7 @@ def _write(
             for shard, first_row, offset, images in _tasks(shards, paths, geometry.side)
         ]
         begun(shards, tasks)
-        done_by_task = [_result(task, given_up, progress) for task in tasks]
+        done_by_task = _wait_for_all(tasks, given_up, progress)
         sizes_N2 = np.array([size for done in done_by_task for size in done.sizes], "<i4")
         write_flushed(folder / SIZES, [sizes_N2.tobytes()])
         written = [*shards, folder / NAMES, folder / SIZES]
@@ -229,13 +230,22 @@ def _index(
     )
 
 
-def _result(task: DecodeTask, given_up: Event, progress: Progress) -> Decoded:
-    while not wait([task.result], POLL_S).done:
-        if given_up.is_set():
+def _wait_for_all(tasks: Sequence[DecodeTask], given_up: Event, progress: Progress) -> list[Decoded]:
+    """What is known about the images, in the order of the tasks; progress and errors in the order in which they end."""
+    ended: SimpleQueue[Future[Decoded]] = SimpleQueue()
+    for task in tasks:
+        task.result.add_done_callback(ended.put)
+    for _ in tasks:
+        progress(len(_next(ended, tasks, given_up).result().sizes))
+    return [task.result.result() for task in tasks]
+
+
+def _next(ended: "SimpleQueue[Future[Decoded]]", tasks: Sequence[DecodeTask], given_up: Event) -> Future[Decoded]:
+    while True:
+        if given_up.is_set() and not all(task.result.done() for task in tasks):
             raise GivenUpError
-    done = task.result.result()
-    progress(len(done.sizes))
-    return done
+        with suppress(Empty):
+            return ended.get(timeout=POLL_S)
 
 
 def _check_written(folder: Path, checksums_N: Checksums, done_by_task: Sequence[Decoded]) -> None:

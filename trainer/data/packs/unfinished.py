@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.packs.building import POLL_S, DecodeTask, build
+from trainer.data.packs.decoding import Decoded
 from trainer.data.packs.index import records_per_shard
-from trainer.data.packs.reading import Records, open_shards
+from trainer.data.packs.reading import Pack, Records, open_shards
 from trainer.data.packs.records import Geometry, Gray
+from trainer.data.packs.verify import attach
 from trainer.errors import TryAgainError
 
 _ENDING_S: Final = 10.0
@@ -31,11 +33,14 @@ class UnfinishedPack(Records):
 
     geometry: Geometry
     tasks: Sequence[DecodeTask]
-    built: Future[None]
-    """Done when the pack is complete in its folder, or with the error for which it never will be."""
+    built: Future[Pack]
+    """The complete pack, or the error for which there will be none."""
+    has_16_bits: Event
+    """Set when an image of 16 bits has been decoded."""
 
     def wait_until_written(self, rows_N: NDArray[np.int64], stopped: Event) -> None:
         """See `Records`. Records of unreadable images are black. Raises: as `build`; UnknownGrayRangeError."""
+        self._raise_failure()
         firsts = [task.first for task in self.tasks]
         for number in np.unique(np.searchsorted(firsts, rows_N, side="right") - 1).tolist():
             if not self._is_written(self.tasks[number], stopped):
@@ -47,6 +52,7 @@ class UnfinishedPack(Records):
         try:
             super().gather(rows_N, out_NHW)
         except TryAgainError:
+            self._raise_failure()
             if not self.folder.exists():
                 raise
             # the pack is complete, and a shard that was not kept open has moved with it
@@ -57,23 +63,27 @@ class UnfinishedPack(Records):
         """Return once all images are decoded; `progress` gets the number of further ones. Raises: as `build`."""
         for task in self.tasks:
             wait([task.result])
-            self._raise_failure(task)
-            progress(len(task.result.result().sizes))
+            progress(len(self._result(task).sizes))
 
     def _is_written(self, task: DecodeTask, stopped: Event) -> bool:
         while not wait([task.result], POLL_S).done:
             if stopped.is_set():
                 return False
-        self._raise_failure(task)
-        done = task.result.result()
-        if done.greatest and self.geometry.gray_bits is None:
+        done = self._result(task)
+        if self.geometry.gray_bits is None and (done.greatest or self.has_16_bits.is_set()):
             raise UnknownGrayRangeError
         self.checksums_N[task.first : task.first + len(done.checksums)] = done.checksums
         return True
 
-    def _raise_failure(self, task: DecodeTask) -> None:
-        """Where a task has failed: the error of the whole pack, which names the image or the cache."""
+    def _result(self, task: DecodeTask) -> Decoded:
+        """What is known about the images of a task that has ended. Raises: the error of the whole pack, which names image or cache."""
         if task.result.cancelled() or task.result.exception() is not None:
+            self.built.result()
+        return task.result.result()
+
+    def _raise_failure(self) -> None:
+        """Raises: the error for which there will be no pack, wherever it came from."""
+        if self.built.done():
             self.built.result()
 
 
@@ -86,33 +96,31 @@ def building(
     *,
     lock: AbstractContextManager[object],
 ) -> Iterator[UnfinishedPack]:
-    """`build` in a thread during the block; the pack is complete at its end.
+    """`build` in a thread during the block; at its end the pack is complete, and open in `built`.
 
     When an error ends the block, the pack is given up unless all images are decoded. `lock`, which the caller has taken, is released as
     soon as the pack is complete or given up.
 
-    Raises: as `build`.
+    Raises: as `build` and `attach`.
     """
     begun: Future[UnfinishedPack] = Future()
-    built: Future[None] = Future()
+    built: Future[Pack] = Future()
     given_up = Event()
 
     def begin(shards: Sequence[Path], tasks: Sequence[DecodeTask]) -> None:
         begun.set_result(_unfinished(folder, shards, tasks, images=len(names), geometry=geometry, built=built))
 
     def run() -> None:
-        problem: BaseException | None = None
         try:
             with lock:
                 build(folder, names, paths, geometry, progress=lambda _: None, begun=begin, given_up=given_up)
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            problem = error
-        if problem is None:
-            built.set_result(None)
-            return
-        built.set_exception(problem)
-        if not begun.done():
-            begun.set_exception(problem)
+                pack = attach(folder, names, geometry)
+        except BaseException as problem:  # noqa: BLE001 - raised again in the thread that waits
+            built.set_exception(problem)
+            if not begun.done():
+                begun.set_exception(problem)
+        else:
+            built.set_result(pack)
 
     Thread(target=run, name="pack", daemon=True).start()
     try:
@@ -120,7 +128,8 @@ def building(
         built.result()
     except BaseException:
         given_up.set()
-        wait([built], None if _is_decoded(begun) else _ENDING_S)
+        if not wait([built], _ENDING_S).done and _is_decoded(begun):
+            wait([built])
         raise
 
 
@@ -135,8 +144,16 @@ def _unfinished(
     *,
     images: int,
     geometry: Geometry,
-    built: Future[None],
+    built: Future[Pack],
 ) -> UnfinishedPack:
+    has_16_bits = Event()
+
+    def look_for_16_bits(result: Future[Decoded]) -> None:
+        if not result.cancelled() and result.exception() is None and result.result().greatest:
+            has_16_bits.set()
+
+    for task in tasks:
+        task.result.add_done_callback(look_for_16_bits)
     return UnfinishedPack(
         folder=folder,
         side=geometry.side,
@@ -147,4 +164,5 @@ def _unfinished(
         geometry=geometry,
         tasks=tasks,
         built=built,
+        has_16_bits=has_16_bits,
     )
