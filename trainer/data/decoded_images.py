@@ -62,7 +62,7 @@ def decoded_beside(
     first, used = place.in_requested_range(), []
     images = _located(first, source, reporter, watchdog)
     with ExitStack() as held:
-        held.enter_context(images.filled_here(reporter, watchdog))
+        held.enter_context(images.lock(reporter, watchdog))
         if _is_whole(images, reporter, watchdog):
             pack = attach(images.folder, images.names, images.geometry)
         else:
@@ -117,7 +117,7 @@ def _decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporte
         nonlocal key
         images = _located(place, source, reporter, watchdog)
         key = images.folder.name
-        with images.filled_here(reporter, watchdog):
+        with images.lock(reporter, watchdog):
             if not _is_whole(images, reporter, watchdog):
                 with watchdog.progress(reporter.progress, "decoding", len(images.names)) as advance:
                     build(
@@ -147,7 +147,7 @@ class _Images:
     paths: Sequence[Path]
     geometry: Geometry
 
-    def filled_here(self, reporter: Reporter, watchdog: Watchdog) -> AbstractContextManager[None]:
+    def lock(self, reporter: Reporter, watchdog: Watchdog) -> AbstractContextManager[None]:
         """The lock of the pack for the block. Raises: as `locked`."""
         return locked(self.folder, waiting_for(reporter, watchdog, "another process is decoding the images"))
 

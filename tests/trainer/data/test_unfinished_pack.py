@@ -160,7 +160,7 @@ def test_a_consumer_that_stops_does_not_wait_for_decoders(tmp_path, images, gate
 
     with pytest.raises(KeyboardInterrupt):
         use()
-    assert not [thread for thread in threading.enumerate() if thread.name in {"loader", "pack"}]
+    soon(lambda: not [thread for thread in threading.enumerate() if thread.name in {"loader", "pack"}])
 
 
 def test_a_pack_is_given_up_though_each_image_is_decoded_at_once(tmp_path, images, monkeypatch):
