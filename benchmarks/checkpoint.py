@@ -33,8 +33,9 @@ from trainer.runs.rank_log import RankLog  # noqa: E402
 from trainer.runtime.console import Reporter  # noqa: E402
 from trainer.runtime.world import World  # noqa: E402
 from trainer.training.loop import take_checkpoint, train_step  # noqa: E402
-from trainer.training.setup import Run, opened  # noqa: E402
-from trainer.training.state import Training, begin, prepare_epoch  # noqa: E402
+from trainer.training.run import Run  # noqa: E402
+from trainer.training.setup import opened  # noqa: E402
+from trainer.training.state import Training, prepare_epoch  # noqa: E402
 from trainer.training.step_inputs import EpochInputs  # noqa: E402
 
 PAIRS = 7
@@ -97,8 +98,7 @@ def measure(folder: Path) -> None:
         str(folder / "cache"),
     ]
     recipe = ["--preset", "smoke", "--device", "cpu", "--batch-size", "16", "--hang-after", "1h", "--lr", "1e-5"]
-    with opened(from_argv([*argv, *recipe]), World(), Reporter(0), RankLog(0)) as run:
-        training = begin(run)
+    with opened(from_argv([*argv, *recipe]), World(), Reporter(0), RankLog(0)) as (run, training):
         prepare_epoch(run, training, 0)
         with run.prefix.writer.running():
             os.sched_setaffinity(0, {CORES[0]})  # of this thread alone; the others keep theirs

@@ -13,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -21,10 +22,12 @@ from trainer.data.synthetic import write_phantoms
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.world import World
+from trainer.training.features import FrozenFeatures
 from trainer.training.feed import Feed, of_features, of_images
 from trainer.training.loop import train_epoch, validate
-from trainer.training.setup import Run, opened
-from trainer.training.state import Training, begin
+from trainer.training.run import Run
+from trainer.training.setup import opened
+from trainer.training.state import Training
 
 PAIRS = 5
 IMAGES = 320
@@ -50,11 +53,11 @@ def epoch_s(run: Run, training: Training, feed: Feed) -> float:
     return time.perf_counter() - start_s
 
 
-def measure(run: Run) -> None:
+def measure(run: Run, training: Training) -> None:
     """Take turns and print."""
-    training = begin(run)
     start_s = time.perf_counter()
-    cached = of_features(run, training.network, 0)
+    rows_N = np.concatenate([run.rows["train"], run.rows["val"]])
+    cached = of_features(run, FrozenFeatures(training.network, run.evaluator, rows_N), 0)
     computing_s = time.perf_counter() - start_s
     pairs = [(epoch_s(run, training, of_images(run)), epoch_s(run, training, cached)) for _ in range(PAIRS)]
     ratios = [images_s / features_s for images_s, features_s in pairs]
@@ -77,8 +80,8 @@ def main() -> None:
         flags = "--preset pneumonia --weights none --pack-side 110 --crop-px 96 --crop center --no-flip --rotate 0 --batch-size 16 --device cpu"
         places = f"--data {folder}/data --output {folder}/runs --name r --epochs {2 * PAIRS}"
         config = replace(from_argv([*flags.split(), *places.split()]), checkpoint_every_minutes=None)
-        with opened(config, World(), Reporter(0), RankLog(0)) as run, run.prefix.writer.running():
-            measure(run)
+        with opened(config, World(), Reporter(0), RankLog(0)) as (run, training), run.prefix.writer.running():
+            measure(run, training)
 
 
 if __name__ == "__main__":

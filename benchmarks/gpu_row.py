@@ -25,8 +25,9 @@ from trainer.runtime.console import Reporter
 from trainer.runtime.progress import Advance
 from trainer.runtime.world import World
 from trainer.training.loop import EpochResult, train_epoch
-from trainer.training.setup import Run, opened
-from trainer.training.state import Training, begin
+from trainer.training.run import Run
+from trainer.training.setup import opened
+from trainer.training.state import Training
 
 Kind = Literal["bandwidth", "ours", "amp", "fp32", "inference"]
 
@@ -233,8 +234,8 @@ def _uncompiled(device: Device, sizes: Sizes, mode: str) -> str:
 
 def _ours_and_bar(device: Device, row: Row, sizes: Sizes, folder: Path) -> Iterator[Result]:
     """Epochs of the trainer's loop, and as many steps of a bare loop in its precision, memory format and mode, in turns."""
-    with opened(_config(row, sizes, folder), World(), Reporter(0), RankLog(0)) as run, run.prefix.writer.running():
-        training = begin(run)
+    given = opened(_config(row, sizes, folder), World(), Reporter(0), RankLog(0))
+    with given as (run, training), run.prefix.writer.running():
         _, warmed_up = epoch(run, training)
         device.reset_peak_memory()
         bar = _bar(run, row, sizes)

@@ -27,6 +27,7 @@ from trainer.models import architectures
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.world import World
+from trainer.training.state import optimizer_of
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))  # at the end: benchmarks/launcher.py must not hide the package
@@ -193,8 +194,7 @@ def test_table_names_what_was_not_compiled_the_bound_and_the_aim(small_run):
 @pytest.mark.usefixtures("small_run")
 def test_loop_does_not_wait_for_a_device_that_notices_it_between_logs(small_data):
     """And the check sees a view that does."""
-    with small_loop(small_data) as run:
-        training = gpu_row.begin(run)
+    with small_loop(small_data) as (run, training):
         assert gpu_row.synchronisation(run, training) == "no host sync in 2 steps"
         assert gpu_row.synchronisation(replace(run, device=cpu), training) == "", "the processor cannot tell"
         training.feed = replace(training.feed, view=reading(training.feed.view))
@@ -211,9 +211,12 @@ def small_loop(data):
     """A run of the benchmark on a processor that notices when a value is read."""
     config = gpu_row._config(gpu_row.Row("ours", 4), SIZES, data)
     config = replace(config, name="synchronisation", epochs=9)
-    with gpu_row.opened(config, World(), Reporter(0), RankLog(0)) as run, run.prefix.writer.running():
+    given = gpu_row.opened(config, World(), Reporter(0), RankLog(0))
+    with given as (run, training), run.prefix.writer.running():
         like_gpu = {"forbid_sync": without_reading, "optimizer_options": lambda: {"fused": True}}
-        yield replace(run, device=SimpleNamespace(**vars(cpu) | like_gpu))
+        on_gpu = replace(run, device=SimpleNamespace(**vars(cpu) | like_gpu))
+        training.optimizer = optimizer_of(on_gpu, training.network)
+        yield on_gpu, training
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """The images of a data set as records: decoded once per node, or read where they are prepared.
 
-Labels are read before, as they are cheap to check. All workers call these functions together, but for `decoded_beside`.
+Labels are read before, as they are cheap to check. All workers call these functions together.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final
 
 from trainer.config import OnBadImage
 from trainer.data import gray_range
@@ -16,80 +16,83 @@ from trainer.data.decode import turned_note
 from trainer.data.layouts import Source
 from trainer.data.locate import locate_images
 from trainer.data.locks import locked
-from trainer.data.packs.building import build
 from trainer.data.packs.damage import DamagedPackError
 from trainer.data.packs.index import write_measured
 from trainer.data.packs.key import pack_key
 from trainer.data.packs.open_prepared import attach_prepared, checked_geometry, open_prepared
-from trainer.data.packs.reading import Pack, Records
+from trainer.data.packs.reading import Pack
 from trainer.data.packs.records import Geometry
-from trainer.data.packs.unfinished import UnknownGrayRangeError, building
+from trainer.data.packs.unfinished import UnfinishedPack, UnknownGrayRangeError, building
 from trainer.data.packs.verify import attach, open_pack
 from trainer.errors import InputError, listing
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.progress import USUALLY_FEW
-from trainer.runtime.watchdog import Shown, Watchdog
+from trainer.runtime.watchdog import COMPILING, Shown, Watchdog
 
-Result = TypeVar("Result")
+DECODING: Final = "decoding"
 
 
-def decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
+def decoded(
+    place: Place,
+    source: Source,
+    group: WorkerGroup,
+    reporter: Reporter,
+    watchdog: Watchdog,
+    *,
+    beside: Callable[[UnfinishedPack], object] | None = None,
+) -> Pack:
     """The decoded images, from this node's cache or built by one worker while the others of the node wait.
 
-    Its geometry has the gray range: the place's, otherwise the requested one, for which images that use few of 16 bits
-    are decoded again. Raises: InputError, also as `gray_range.resolved`.
+    Where they are built, that worker calls `beside` meanwhile, which reads the records. Where there are 16-bit images and no gray range
+    is known, it ends with UnknownGrayRangeError, and is called again if images are decoded again in the known range.
+
+    The pack's geometry has the gray range: the place's, otherwise the requested one, for which images that use few of 16 bits
+    are decoded again. Raises: InputError, also as `gray_range.resolved`; as `beside`.
     """
     if source.placement == "records":
         return _of_prepared_set(place, source, group, reporter, watchdog)
-    pack = _decoded(place.in_requested_range(), source, group, reporter, watchdog)
-    return _in_gray_range(place, source, group, reporter, watchdog, pack=pack)
+    node = _Node(group, reporter, watchdog, beside)
+    pack = _decoded(place.in_requested_range(), source, node)
+    return _in_gray_range(place, source, node, pack)
 
 
-def decoded_beside(
-    place: Place, source: Source, group: WorkerGroup, reporter: Reporter, use: Callable[[Records], Result]
-) -> tuple[Pack, Result]:
-    """As `decoded`, for one process, and what `use` has made of the records, which it reads while others are decoded.
+@dataclass(frozen=True)
+class _Node:
+    """The workers of a node that need the images, and what one of them does while they are decoded."""
 
-    Where there are 16-bit images and no gray range is known, it is called again once all are decoded.
-
-    Raises: as `decoded` and `use`.
-    """
-    watchdog = Watchdog(float("inf"), reporter.line)
-    if source.placement == "records":
-        pack = decoded(place, source, group, reporter, watchdog)
-        return pack, use(pack)
-    first, used = place.in_requested_range(), []
-    images = _located(first, source, reporter, watchdog)
-    with ExitStack() as held:
-        held.enter_context(images.lock(reporter, watchdog))
-        if _is_whole(images, reporter, watchdog):
-            pack = attach(images.folder, images.names, images.geometry)
-        else:
-            lock = held.pop_all()
-            with building(images.folder, images.names, images.paths, images.geometry, lock=lock) as unfinished:
-                with suppress(UnknownGrayRangeError):
-                    used.append(use(unfinished))
-                if not used:
-                    with watchdog.progress(reporter.progress, "decoding", len(images.names)) as advance:
-                        unfinished.wait_for_each(lambda done: advance(done, ""))
-            pack = unfinished.built.result()
-    note_turned(pack, reporter)
-    pack = _in_gray_range(place, source, group, reporter, watchdog, pack=pack)
-    return pack, used[0] if used else use(pack)
+    group: WorkerGroup
+    reporter: Reporter
+    watchdog: Watchdog
+    beside: Callable[[UnfinishedPack], object] | None
 
 
-def _in_gray_range(
-    place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog, *, pack: Pack
-) -> Pack:
+@dataclass(frozen=True)
+class _Images:
+    """Image files, and their pack."""
+
+    folder: Path
+    """Of the pack, which may not exist yet."""
+    names: Sequence[str]
+    paths: Sequence[Path]
+    geometry: Geometry
+
+    def lock(self, reporter: Reporter, watchdog: Watchdog) -> AbstractContextManager[None]:
+        """The lock of the pack for the block. Raises: as `locked`."""
+        return locked(self.folder, waiting_for(reporter, watchdog, "another process is decoding the images"))
+
+
+def _in_gray_range(place: Place, source: Source, node: _Node, pack: Pack) -> Pack:
     """The pack in the requested range, or where its images use fewer of 16 bits, another one."""
     if place.geometry.gray_bits is not None:
         return pack
-    bits = group.all_or_raise(lambda: gray_range.resolved(place.gray_range, pack.index.greatest, f"`{place.data}`"))
+    bits = node.group.all_or_raise(
+        lambda: gray_range.resolved(place.gray_range, pack.index.greatest, f"`{place.data}`")
+    )
     chosen = place.with_bits(bits)
     if chosen.geometry.bits != pack.index.geometry.bits:
-        reporter.line(f"16-bit images use {bits} bits: 0 to {2**chosen.geometry.bits - 1:,} are black to white")
-        return _decoded(chosen, source, group, reporter, watchdog)
+        node.reporter.line(f"16-bit images use {bits} bits: 0 to {2**chosen.geometry.bits - 1:,} are black to white")
+        return _decoded(chosen, source, node)
     return replace(pack, index=replace(pack.index, geometry=chosen.geometry))
 
 
@@ -110,46 +113,48 @@ def _of_prepared_set(place: Place, source: Source, group: WorkerGroup, reporter:
     return replace(pack, index=replace(pack.index, geometry=checked_geometry(folder, requested)))
 
 
-def _decoded(place: Place, source: Source, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog) -> Pack:
-    key = ""
+def _decoded(place: Place, source: Source, node: _Node) -> Pack:
+    group, key = node.group, ""
+    built: Pack | None = None
 
     def decode() -> None:
-        nonlocal key
-        images = _located(place, source, reporter, watchdog)
+        nonlocal key, built
+        images = _located(place, source, node.reporter, node.watchdog)
         key = images.folder.name
-        with images.lock(reporter, watchdog):
-            if not _is_whole(images, reporter, watchdog):
-                with watchdog.progress(reporter.progress, "decoding", len(images.names)) as advance:
-                    build(
-                        images.folder,
-                        images.names,
-                        images.paths,
-                        images.geometry,
-                        progress=lambda done: advance(done, ""),
-                    )
+        with ExitStack() as held:
+            held.enter_context(images.lock(node.reporter, node.watchdog))
+            if not _is_whole(images, node.reporter, node.watchdog):
+                built = _built(images, node, lock=held.pop_all())
 
     group.on_local_rank0(decode)
     keys = [content.decode() for content in group.all_gather(key.encode())]
     node_key = keys[group.world.rank - group.world.local_rank]
-    pack = group.all_or_raise(lambda: attach(place.cache / "packs" / node_key, source.table.images, place.geometry))
+    folder, names = place.cache / "packs" / node_key, source.table.images
+    # What is built stays open: when the images have been used for hours, it may be gone from the cache.
+    pack = group.all_or_raise(lambda: built or attach(folder, names, place.geometry))
     if group.world.is_rank0:
-        note_turned(pack, reporter)
+        note_turned(pack, node.reporter)
     return pack
 
 
-@dataclass(frozen=True)
-class _Images:
-    """Image files, and their pack."""
+def _built(images: _Images, node: _Node, *, lock: AbstractContextManager[object]) -> Pack:
+    """The pack of the images, which are decoded now; what is to be done with the records is done meanwhile."""
+    watchdog = node.watchdog
 
-    folder: Path
-    """Of the pack, which may not exist yet."""
-    names: Sequence[str]
-    paths: Sequence[Path]
-    geometry: Geometry
+    def note_progress(_done: int) -> None:
+        watchdog.heartbeat(DECODING, timeout_scale=COMPILING)
 
-    def lock(self, reporter: Reporter, watchdog: Watchdog) -> AbstractContextManager[None]:
-        """The lock of the pack for the block. Raises: as `locked`."""
-        return locked(self.folder, waiting_for(reporter, watchdog, "another process is decoding the images"))
+    with building(
+        images.folder, images.names, images.paths, images.geometry, lock=lock, progress=note_progress
+    ) as unfinished:
+        if node.beside is not None:
+            with suppress(UnknownGrayRangeError):
+                node.beside(unfinished)
+        if not unfinished.is_decoded:
+            with watchdog.progress(node.reporter.progress, DECODING, len(images.names)) as advance:
+                unfinished.wait_for_each(lambda done: advance(done, ""))
+    watchdog.pause()
+    return unfinished.built.result()
 
 
 def _located(place: Place, source: Source, reporter: Reporter, watchdog: Watchdog) -> _Images:

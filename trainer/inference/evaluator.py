@@ -3,6 +3,7 @@
 Where the run's own pack is in the cache, nothing is decoded. Shapes: N images of the whole data set, V views, K findings.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from trainer import devices
 from trainer.config import Mode, Precision
 from trainer.data.augment import Tta
 from trainer.data.dataset import Place
-from trainer.data.decoded_images import decoded_beside, note_turned
+from trainer.data.decoded_images import decoded, note_turned
 from trainer.data.layouts import Source
 from trainer.data.loader import Loader
 from trainer.data.locate import locate_images
@@ -31,6 +32,7 @@ from trainer.models.tta import OverViews, views_of
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.progress import USUALLY_FEW
+from trainer.runtime.watchdog import Watchdog
 
 Rows = NDArray[np.int64]
 
@@ -76,14 +78,16 @@ class Evaluator:
             in_pack_N = np.searchsorted(np.flatnonzero(table.split_N >= 0), needed_N)
             needed_NVK = self._logits(pack, in_pack_N, what)
         else:
-            in_pack_N = np.arange(len(needed_N))
-            pack, needed_NVK = decoded_beside(
+            in_pack_N, computed = np.arange(len(needed_N)), []
+            pack = decoded(
                 subset.place,
                 _only(subset.source, needed_N),
                 self.group,
                 self.reporter,
-                lambda records: self._logits(records, in_pack_N, what),
+                Watchdog(math.inf, self.reporter.line),
+                beside=lambda records: computed.append(self._logits(records, in_pack_N, what)),
             )
+            needed_NVK = computed[0] if computed else self._logits(pack, in_pack_N, what)
         logits_NVK = np.full((len(table), self.outputs_per_image), np.nan, np.float32)
         sizes_N2 = np.zeros((len(table), 2), np.int32)
         logits_NVK[needed_N], sizes_N2[needed_N] = needed_NVK, pack.sizes_N2[in_pack_N]
@@ -94,7 +98,6 @@ class Evaluator:
     def _logits(self, records: Records, rows_N: Rows, what: str) -> Logits:
         """Of these rows of the records."""
         predictor = DistributedPredictor(
-            loader=Loader(records, self.device, self.batch),
             view=lambda x_N1SS: x_N1SS,
             device=self.device,
             group=self.group,
@@ -104,9 +107,9 @@ class Evaluator:
             mode=self.mode,
             side_by_side=True,
         )
-        batches = -(-len(rows_N) // self.batch)
+        loader, batches = Loader(records, self.device, self.batch), -(-len(rows_N) // self.batch)
         with naming_batch(self.batch), self.reporter.progress(f"evaluating {what}", batches) as advance:
-            return predictor.logits(self.network, rows_N, lambda: advance(1, "batches"))
+            return predictor.logits(self.network, loader, rows_N, lambda: advance(1, "batches"))
 
 
 def evaluator(

@@ -3,7 +3,7 @@
 Shapes: N images, C channels, H x W pixels, K findings.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -24,9 +24,8 @@ from trainer.runtime.process_group import WorkerGroup
 
 @dataclass(frozen=True, kw_only=True)
 class DistributedPredictor:
-    """Data, device and peers for predictions."""
+    """Device and peers for predictions."""
 
-    loader: Batches
     view: Callable[[Tensor], Tensor]
     """From a batch to the network's input."""
     device: Device
@@ -42,13 +41,13 @@ class DistributedPredictor:
     depend on torch's number of threads having been set, and a run that resumes has not set it.
     """
 
-    def predict(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
+    def predict(self, network: nn.Module, loader: Batches, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
         """As `logits`. Raises: JobFailedError for a non-finite one: such a network must be neither saved nor evaluated."""
-        logits_NK = self.logits(network, rows_N, after_batch)
+        logits_NK = self.logits(network, loader, rows_N, after_batch)
         self.group.all_or_raise(lambda: check_finite(logits_NK))
         return logits_NK
 
-    def logits(self, network: nn.Module, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
+    def logits(self, network: nn.Module, loader: Batches, rows_N: Rows, after_batch: Callable[[], None]) -> Logits:
         """Logits of these samples in order, float32 [N, K], on every rank; no sample counts twice. Collective: all ranks call it.
 
         `after_batch` is called equally often on every rank.
@@ -56,15 +55,18 @@ class DistributedPredictor:
         world = self.group.world
         batches = evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=self.batch)
         own_logits = [np.empty((0, self.findings), np.float32)]
+        for logits_NK in self.outputs(network, loader.batches(batches)):
+            own_logits.append(logits_NK)
+            after_batch()
+        return self._gathered(np.concatenate(own_logits), len(rows_N))
+
+    def outputs(self, network: nn.Module, loaded: Iterator[Batch]) -> Generator[Logits, None, None]:
+        """The network's outputs [N, K] for each of these batches in order, without padding; on this rank."""
         network.eval()
         compute = partial(self._logits, self.device.compiled(network, self.mode))
-        loaded = self.loader.batches(batches)
         threads = forward_threads(self.device, self.mode, self.batch) if self.side_by_side else nullcontext()
         with threads as started:
-            for logits_NK in map(compute, loaded) if started is None else started.computed(compute, loaded):
-                own_logits.append(logits_NK)
-                after_batch()
-        return self._gathered(np.concatenate(own_logits), len(rows_N))
+            yield from map(compute, loaded) if started is None else started.computed(compute, loaded)
 
     def _logits(self, network: nn.Module, batch: Batch) -> Logits:
         """Logits of the samples of a batch, without those that pad it."""

@@ -66,13 +66,17 @@ class WorkerGroup:
         dist.broadcast(content, src=0, group=self._group)
         return bytes(content.numpy())
 
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Elementwise mean of a CPU tensor over the ranks, on every rank. Collective: all ranks call it."""
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Elementwise sum of a CPU tensor over the ranks, on every rank. Collective: all ranks call it."""
         if self._group is None:
             return values
         total = values.clone()
         dist.all_reduce(total, group=self._group)
-        return total / self.world.size
+        return total
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """The same as a mean."""
+        return self.sum(values) / self.world.size
 
     def largest(self, values: torch.Tensor) -> torch.Tensor:
         """Elementwise maximum of a CPU tensor over the ranks, on every rank. Collective: all ranks call it."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from trainer.devices import FALLBACK
-from trainer.training.setup import Run
+from trainer.training.run import Run
 from trainer.training.throughput import WARMING_UP_STEPS
 
 

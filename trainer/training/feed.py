@@ -7,7 +7,6 @@ Shapes: N images, C channels, S pack side, H x W pixels, F features.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
 
 import numpy as np
 import torch
@@ -15,13 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainer.data.augment import Augmentation
-from trainer.data.loader import Batch, Batches, Rows, evaluation_batches
+from trainer.data.loader import Batch, Batches, Rows
 from trainer.models import architectures
 from trainer.models.predictor import DistributedPredictor
-from trainer.training.setup import Run, heartbeat_or_stop
+from trainer.training.features import TASK, FrozenFeatures
+from trainer.training.run import Run, heartbeat_or_stop
 from trainer.training.step_inputs import Draws
-
-TASK: Final = "computing features"
 
 
 @dataclass(frozen=True)
@@ -73,28 +71,24 @@ def of_images(run: Run) -> Feed:
     )
 
 
-def of_features(run: Run, network: nn.Module, step: int) -> Feed:
-    """Train the head on features of the backbone for the training and validation images; each is computed on one rank.
+def of_features(run: Run, features: FrozenFeatures, step: int) -> Feed:
+    """Train the head on features of the backbone for the training and validation images; those that are left are computed now.
 
-    Collective: all ranks call it. Raises: StopError when a worker received SIGTERM.
+    Collective: all ranks call it. Raises: StopError when a worker received SIGTERM; JobFailedError for a non-finite feature.
     """
-    rows_N = np.concatenate([run.rows["train"], run.rows["val"]])
-    world = run.group.world
-    batches = len(evaluation_batches(rows_N, rank=world.rank, world=world.size, batch=run.evaluator.batch))
-    whole = replace(run.evaluator, findings=architectures.features_of(network), side_by_side=True)
-    with (
-        run.watchdog.progress(run.reporter.progress, TASK, batches) as advance,
-        architectures.headless(network) as backbone,
-    ):
+    left = features.left(run.pack)
+    if left:
+        batches = -(-len(left) // run.group.world.size)
+        with run.watchdog.progress(run.reporter.progress, TASK, batches) as advance:
 
-        def after_batch() -> None:
-            advance(1, "")
-            heartbeat_or_stop(run, step, TASK)
+            def after_batch() -> None:
+                advance(1, "")
+                heartbeat_or_stop(run, step, TASK)
 
-        features_NF = whole.predict(backbone, rows_N, after_batch)
-    cache = Cache(rows_N, features_NF, run.on)
-    evaluator = replace(run.evaluator, loader=cache, view=_identity)
-    return Feed(cache, _no_draws, _features, architectures.head_of, evaluator)
+            features.compute(left, run.loader, after_batch)
+    used_N = np.concatenate([run.rows["train"], run.rows["val"]])
+    cache = Cache(features.rows_N, features.gathered(used_N), run.on)
+    return Feed(cache, _no_draws, _features, architectures.head_of, replace(run.evaluator, view=_identity))
 
 
 def _augmented(

@@ -37,7 +37,7 @@ from trainer.report import Documents, model_card
 from trainer.report.formatting import last_name
 from trainer.report.model_card import Subject
 from trainer.runs.history import Entry
-from trainer.training.setup import Run
+from trainer.training.run import Run
 
 
 @dataclass(frozen=True)

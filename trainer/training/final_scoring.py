@@ -27,7 +27,7 @@ from trainer.runs.manifest import Manifest, best, committed
 from trainer.runtime.preemption import stopped
 from trainer.storage import AbsentError
 from trainer.training import snapshot
-from trainer.training.setup import Run, predicting
+from trainer.training.run import Run, predicting
 from trainer.training.state import Training
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _predicted(run: Run, training: Training, split: str) -> "PredictedSplit":
 
     rows = run.rows[split]
     with predicting(run, len(rows), training.step, f"{SCORING} {split}") as after_batch:
-        logits_NK = run.evaluator.predict(training.eval_network, rows, after_batch)
+        logits_NK = run.evaluator.predict(training.eval_network, run.loader, rows, after_batch)
     return PredictedSplit(
         images=[run.table.images[row] for row in rows.tolist()],
         rows_N=rows,

@@ -35,8 +35,9 @@ from trainer.training.fallbacks import Fallbacks
 from trainer.training.feed import of_features
 from trainer.training.final_scoring import FINAL_S, SCORING, Results, finish, flush
 from trainer.training.parity import check_parity
-from trainer.training.setup import Run, opened, predicting, why_not_compiled
-from trainer.training.state import LOWER_RATE, Training, averaged_state, begin, prepare_epoch, ranks_of, snapshot
+from trainer.training.run import Run, predicting, why_not_compiled
+from trainer.training.setup import opened
+from trainer.training.state import LOWER_RATE, Training, averaged_state, prepare_epoch, ranks_of, snapshot
 from trainer.training.step import set_rate, train_step
 from trainer.training.step_inputs import EpochInputs
 from trainer.training.throughput import WARMING_UP_STEPS, Meter
@@ -172,7 +173,7 @@ def validate(run: Run, training: Training) -> Scores | None:
         return None
     part = training.feed.part(training.eval_network)
     with predicting(run, len(rows), training.step, f"{SCORING} val") as after_batch:
-        logits_NK = training.feed.evaluator.predict(part, rows, after_batch)
+        logits_NK = training.feed.evaluator.predict(part, training.feed.loader, rows, after_batch)
     log_odds_NK = LOG_ODDS[run.config.loss](logits_NK)
     return score(
         log_odds_NK,
@@ -191,8 +192,8 @@ def fit(run: Run, training: Training) -> list[history.Entry]:
     """
     entries = run.group.on_rank0(lambda: history.read(run.prefix.storage, training.step))
     result, since_s = EpochResult(), time.perf_counter()
-    if _has_work(run, training) and run.config.caches_features:
-        training.feed = of_features(run, training.network, training.step)
+    if _has_work(run, training) and training.features is not None:
+        training.feed, training.features = of_features(run, training.features, training.step), None
     with run.reporter.progress("training", run.last_step - training.step) as advance:
         while _has_work(run, training):
             if training.recorded_step == training.step:
@@ -322,7 +323,10 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
 
     Raises: KnownError.
     """
-    with translated_torch_errors(partial(out_of_memory, config, world)), opened(config, world, reporter, log) as run:
+    with (
+        translated_torch_errors(partial(out_of_memory, config, world)),
+        opened(config, world, reporter, log) as (run, training),
+    ):
         if run.is_rank0:
             images = f"{len(run.rows['train']):,} images, {run.steps_per_epoch} steps per epoch, global batch {run.global_batch}"
             reporter.line(f"training on {world.size} x {run.executed_on} ({run.device.hardware()}): {images}")
@@ -333,8 +337,6 @@ def train(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -
                 reporter.line(f"the positive class is `{run.positive_class}`: sensitivity and specificity are of it")
             if config.backbone == "frozen" and config.weights == "none":
                 reporter.line("the backbone is frozen with random weights: its features are untrained")
-        run.watchdog.heartbeat("loading the state", timeout_scale=COMPILING)
-        training = begin(run)
         note_step(training.step)
         check_parity(run, training)
         with run.stop.listening(), run.prefix.writer.running():

@@ -25,7 +25,7 @@ from trainer.models.losses import Loss
 from trainer.runs import record
 from trainer.runtime.progress import USUALLY_FEW, Advance
 from trainer.runtime.watchdog import COMPILING
-from trainer.training.setup import Run
+from trainer.training.run import Run
 from trainer.training.state import Training, optimizer_of
 from trainer.training.step import add_gradients, set_rate, update
 from trainer.training.step_inputs import EpochInputs, StepInputs

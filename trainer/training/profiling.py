@@ -10,7 +10,7 @@ from torch.autograd.profiler_util import FunctionEventAvg
 
 from trainer.layout import TRACE
 from trainer.runtime.watchdog import COMPILING
-from trainer.training.setup import Run
+from trainer.training.run import Run
 from trainer.training.throughput import WARMING_UP_STEPS
 
 TOP: Final = 8

@@ -1,7 +1,7 @@
 """Labels and images of a run, read by all workers together: cheap checks first, and the images last."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from trainer.data.layouts import Source
 from trainer.data.locate import missing_images, share_present, without_missing
 from trainer.data.packs.reading import Pack
 from trainer.data.packs.records import Geometry
+from trainer.data.packs.unfinished import UnfinishedPack
 from trainer.data.positive_class import check_positive_class, default_positive_class
 from trainer.errors import InputError, listing, on_one_line
 from trainer.evaluation.label_file import caveats, edition_of
@@ -111,14 +112,20 @@ def read_run_labels(
 
 
 def prepare_images(
-    config: TrainConfig, labels: Labels, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog
+    config: TrainConfig,
+    labels: Labels,
+    group: WorkerGroup,
+    reporter: Reporter,
+    watchdog: Watchdog,
+    *,
+    beside: Callable[[UnfinishedPack], object] | None,
 ) -> Images:
-    """Decode the images, once per node; all nodes must see the same ones.
+    """Decode the images, once per node, and do `beside` meanwhile; all nodes must see the same images.
 
     Raises: InputError, on one rank; PeerError on the others.
     """
     table = labels.source.table
-    pack = decoded(labels.place, labels.source, group, reporter, watchdog)
+    pack = decoded(labels.place, labels.source, group, reporter, watchdog, beside=beside)
     watchdog.pause()
     skipped = group.all_or_raise(lambda: left_out(labels.place, pack, config.on_bad_image))
     identity = {**labels.identity, "pack_sha256": pack.sha256, "skipped": skipped}

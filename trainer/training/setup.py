@@ -1,4 +1,4 @@
-"""Sets up a run: joins the workers, reads the labels, claims the prefix, prepares the images; cheap checks first.
+"""Sets up a run: joins the workers, reads the labels, claims the prefix, loads the weights, prepares the images; cheap checks first.
 
 Labels, settings and weights are checked before images are decoded, and images before the first step.
 """
@@ -15,122 +15,45 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import torch
 import torchvision
-from numpy.typing import NDArray
-from torch import Tensor
 
 from trainer import card_file, devices
 from trainer.config import Mode, TrainConfig, parse_duration
-from trainer.data.download import fetch_file
 from trainer.data.labels import SPLITS, LabelTable
-from trainer.data.layouts import Source
 from trainer.data.loader import Loader, steps_per_epoch
-from trainer.data.packs.reading import Pack
+from trainer.data.packs.unfinished import UnfinishedPack
 from trainer.devices import Arithmetic, Device, inductor
 from trainer.errors import KnownError, PeerError
 from trainer.formats.documents import run_record
 from trainer.formats.spreadsheet import line
 from trainer.layout import SPLIT
-from trainer.models.architectures import StateDict
-from trainer.models.losses import LOSSES, Loss
+from trainer.models.losses import LOSSES
 from trainer.models.predictor import DistributedPredictor, centre_view
-from trainer.models.pretrained import check_first_weights, first_weights
 from trainer.runs import record
 from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Coordination
 from trainer.runtime.cores import usable_cores
-from trainer.runtime.preemption import Stop, stopped
+from trainer.runtime.preemption import Stop
 from trainer.runtime.process_group import WorkerGroup, join
-from trainer.runtime.progress import BYTES, USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Watchdog
 from trainer.runtime.world import World
 from trainer.storage.cache_folder import cache_folder
 from trainer.training import preflight
 from trainer.training.claim import Prefix, claim_run
-from trainer.training.label_weights import LabelWeights, label_weights
+from trainer.training.features import TASK, FrozenFeatures
+from trainer.training.label_weights import label_weights
 from trainer.training.memory_format import FORMATS, format_to_use
 from trainer.training.preflight import Preflight
+from trainer.training.run import Run
 from trainer.training.run_data import Images, Labels, cache_of, prepare_images, read_run_labels
+from trainer.training.start import LOADING, Start, load_start
+from trainer.training.state import Training, begin
 
 T = TypeVar("T")
 
 JOINING_S: Final = 120.0
 """Time limit for joining workers that torchrun has started: after a restart with its static rendezvous they may have read
 addresses of processes that no longer exist, and gloo would wait for ever."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything that a run needs and that does not change while it trains."""
-
-    config: TrainConfig
-    group: WorkerGroup
-    device: Device
-    on: torch.device
-    mode: Mode
-    """Mode of the device."""
-    precision: Arithmetic
-    memory_format: torch.memory_format
-    """Of the network and its input; of a run that resumes, the one it began with."""
-    reporter: Reporter
-    source: Source
-    """Labels of the data set, and their location."""
-    rows: Mapping[str, NDArray[np.int64]]
-    """Samples of each split, without unreadable images."""
-    pack: Pack
-    """The images."""
-    loader: Loader
-    evaluator: DistributedPredictor
-    labels_NK: Tensor
-    """float32, on the device; 0 where unknown."""
-    label_weights: LabelWeights | None
-    """Weights of labels in the loss; None where all training labels are known."""
-    loss: Loss
-    """Of logits and labels, both [N, K], and weights of the labels where some are unknown."""
-    first_weights: StateDict | None
-    """Initial weights; on rank 0 only."""
-    prefix: Prefix
-    """Prefix of the run, and the state that earlier attempts left there."""
-    coordination: Coordination
-    stop: Stop
-    watchdog: Watchdog
-    positive_class: str | None
-    """Of a single-label model; None for independent findings."""
-
-    @property
-    def table(self) -> LabelTable:
-        """Labels and split of all images."""
-        return self.source.table
-
-    @property
-    def global_batch(self) -> int:
-        """Images per optimiser step over all workers."""
-        return self.config.batch_per_worker(self.group.world.size) * self.group.world.size
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps in one pass over the training images."""
-        return steps_per_epoch(len(self.rows["train"]), self.global_batch)
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps until the end, as the schedule sees it."""
-        return self.steps_per_epoch * self.config.epochs
-
-    @property
-    def last_step(self) -> int:
-        """Where this start of the run stops."""
-        return min(self.total_steps, self.config.max_steps or self.total_steps)
-
-    @property
-    def executed_on(self) -> str:
-        """Device, mode and precision in words."""
-        return f"{devices.in_mode(self.device, self.mode)} in {self.precision}"
-
-    @property
-    def is_rank0(self) -> bool:
-        """Whether this worker writes and reports."""
-        return self.group.world.is_rank0
 
 
 @dataclass(frozen=True)
@@ -149,8 +72,8 @@ class _Workers:
 
 
 @contextmanager
-def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -> Iterator[Run]:
-    """The run, ready for its first step; all workers enter it together.
+def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) -> Iterator[tuple[Run, Training]]:
+    """The run and its training state, ready for the first step; all workers enter it together.
 
     Raises: KnownError on the worker that failed, PeerError on the others.
     """
@@ -169,37 +92,80 @@ def opened(config: TrainConfig, world: World, reporter: Reporter, log: RankLog) 
         prefix = held.enter_context(
             claim_run(config, workers.group, reporter, log, cache=cache_of(config), identity=labels.identity)
         )
-        is_new = prefix.newest is None and world.is_rank0
-        weights = workers.group.all_or_raise(lambda: _first_weights(config, labels, reporter) if is_new else None)
-        memory_format = workers.group.on_rank0(lambda: _memory_format(prefix, workers.device))
-        images = prepare_images(config, labels, workers.group, reporter, workers.watchdog)
-        facts = {
-            "world_size": world.size,
-            "device": workers.device.name,
-            workers.device.mode_fact: workers.mode,
-            "memory_format": memory_format,
-            "threads_per_worker": torch.get_num_threads(),
-            "layout": labels.source.layout,
-            "images": len(labels.source.table),
-            **labels.facts,
-            **images.facts,
-        }
-        workers.group.on_rank0(
-            lambda: _check_and_write_record(
-                prefix, config, images.identity, facts, labels.source.table, report=reporter.line
-            )
-        )
-        preflight.note_nodes(workers.preflight, workers.group, prefix.storage)
-        yield _assembled(
-            config,
-            reporter,
-            workers=workers,
-            labels=labels,
-            images=images,
-            prefix=prefix,
-            weights=weights,
-            memory_format=FORMATS[memory_format],
-        )
+        yield _prepared(config, reporter, workers, labels, prefix)
+
+
+def _prepared(
+    config: TrainConfig, reporter: Reporter, workers: _Workers, labels: Labels, prefix: Prefix
+) -> tuple[Run, Training]:
+    """The weights first, as they may be refused; then the images."""
+    group, watchdog, table = workers.group, workers.watchdog, labels.source.table
+    memory_format = group.on_rank0(lambda: _memory_format(prefix, workers.device))
+    start = load_start(config, group, reporter, watchdog, labels=labels, prefix=prefix)
+    start.network.to(workers.on).to(memory_format=FORMATS[memory_format])
+    evaluator = _evaluator(config, workers, len(table.findings), FORMATS[memory_format])
+    features = _features(table, start, evaluator) if config.caches_features else None
+    beside = (
+        None
+        if features is None or _is_over(config, workers, table, start)
+        else _beside(features, config, reporter, watchdog)
+    )
+    watchdog.pause()
+    images = prepare_images(config, labels, group, reporter, watchdog, beside=beside)
+    facts = _facts(workers, labels, images, memory_format)
+    group.on_rank0(lambda: _check_and_write_record(prefix, config, images.identity, facts, table, report=reporter.line))
+    preflight.note_nodes(workers.preflight, group, prefix.storage)
+    watchdog.heartbeat(LOADING, timeout_scale=COMPILING)
+    run = _assembled(
+        config,
+        reporter,
+        workers,
+        labels=labels,
+        images=images,
+        prefix=prefix,
+        evaluator=evaluator,
+        memory_format=FORMATS[memory_format],
+    )
+    return run, begin(run, start, features)
+
+
+def _features(table: LabelTable, start: Start, evaluator: DistributedPredictor) -> FrozenFeatures:
+    """Of all training and validation images: which of them are unreadable is not known yet."""
+    return FrozenFeatures(start.network, evaluator, np.concatenate([table.rows("train"), table.rows("val")]))
+
+
+def _is_over(config: TrainConfig, workers: _Workers, table: LabelTable, start: Start) -> bool:
+    """Whether nothing is left to train, if all images are readable."""
+    global_batch = workers.batch * workers.group.world.size
+    steps = steps_per_epoch(len(table.rows("train")), global_batch) * config.epochs
+    return start.state is not None and start.state.step >= min(steps, config.max_steps or steps)
+
+
+def _beside(
+    features: FrozenFeatures, config: TrainConfig, reporter: Reporter, watchdog: Watchdog
+) -> Callable[[UnfinishedPack], None]:
+    """What the first worker of a node does while its images are decoded."""
+
+    def compute(records: UnfinishedPack) -> None:
+        with watchdog.progress(reporter.progress, f"decoding, {TASK}", len(features.share_of_node())) as advance:
+            features.compute_beside(records, lambda: advance(1, ""), skips_unreadable=config.on_bad_image == "skip")
+
+    return compute
+
+
+def _facts(workers: _Workers, labels: Labels, images: Images, memory_format: str) -> dict[str, Any]:
+    """For run.json."""
+    return {
+        "world_size": workers.group.world.size,
+        "device": workers.device.name,
+        workers.device.mode_fact: workers.mode,
+        "memory_format": memory_format,
+        "threads_per_worker": torch.get_num_threads(),
+        "layout": labels.source.layout,
+        "images": len(labels.source.table),
+        **labels.facts,
+        **images.facts,
+    }
 
 
 def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: RankLog, held: ExitStack) -> _Workers:
@@ -231,20 +197,19 @@ def _join_workers(config: TrainConfig, world: World, reporter: Reporter, log: Ra
 def _assembled(
     config: TrainConfig,
     reporter: Reporter,
-    *,
     workers: _Workers,
+    *,
     labels: Labels,
     images: Images,
     prefix: Prefix,
-    weights: StateDict | None,
+    evaluator: DistributedPredictor,
     memory_format: torch.memory_format,
 ) -> Run:
-    device, table = workers.device, labels.source.table
-    loader, stop = Loader(images.pack, device, workers.batch), Stop()
+    table, stop = labels.source.table, Stop()
     return Run(
         config=config,
         group=workers.group,
-        device=device,
+        device=workers.device,
         on=workers.on,
         mode=workers.mode,
         precision=workers.precision,
@@ -253,17 +218,8 @@ def _assembled(
         source=labels.source,
         rows=images.rows,
         pack=images.pack,
-        loader=loader,
-        evaluator=DistributedPredictor(
-            loader=loader,
-            view=partial(centre_view, crop_px=config.crop_px, memory_format=memory_format),
-            device=device,
-            group=workers.group,
-            precision=workers.precision,
-            batch=workers.batch,
-            findings=len(table.findings),
-            mode=workers.mode,
-        ),
+        loader=Loader(images.pack, workers.device, workers.batch),
+        evaluator=evaluator,
         labels_NK=torch.from_numpy(np.nan_to_num(table.labels_NK)).to(workers.on),
         label_weights=label_weights(
             table,
@@ -274,7 +230,6 @@ def _assembled(
             on=workers.on,
         ),
         loss=LOSSES[config.loss],
-        first_weights=weights,
         prefix=prefix,
         coordination=_coordination(config, workers.group, stop, prefix),
         stop=stop,
@@ -283,40 +238,18 @@ def _assembled(
     )
 
 
-def why_not_compiled(run: Run) -> str | None:
-    """Why `--compile auto` does not compile on a device that gains by it; None where it does, or gains nothing."""
-    config = run.config
-    if config.compile != "auto" or run.mode == "compile":
-        return None
-    if config.recomputes and run.device.choose_mode(config.gaudi_mode, "auto") == "compile":
-        return "what `--activation-memory low` computes again is not compiled"
-    return run.device.cannot_compile()
-
-
-@contextmanager
-def predicting(run: Run, images: int, step: int, doing: str) -> Iterator[Callable[[], None]]:
-    """Progress of predictions for this many images; yields a function to call on all ranks after each batch.
-
-    It resets the watchdog and stops if a rank received a signal. Raises: StopError, on all ranks.
-    """
-    batches = -(-images // (run.evaluator.batch * run.group.world.size))
-    with run.reporter.progress(doing, batches, USUALLY_FEW) as advance:
-
-        def after_batch() -> None:
-            advance(1, "batches")
-            heartbeat_or_stop(run, step, doing)
-
-        yield after_batch
-
-
-def heartbeat_or_stop(run: Run, step: int, doing: str) -> None:
-    """Call on all ranks after each batch outside training: resets the watchdog and stops if a rank received a signal.
-
-    Raises: StopError, on all ranks.
-    """
-    run.watchdog.heartbeat(doing, timeout_scale=COMPILING)
-    if run.coordination.after_step().stop:
-        raise stopped(step)
+def _evaluator(
+    config: TrainConfig, workers: _Workers, findings: int, memory_format: torch.memory_format
+) -> DistributedPredictor:
+    return DistributedPredictor(
+        view=partial(centre_view, crop_px=config.crop_px, memory_format=memory_format),
+        device=workers.device,
+        group=workers.group,
+        precision=workers.precision,
+        batch=workers.batch,
+        findings=findings,
+        mode=workers.mode,
+    )
 
 
 def _coordination(config: TrainConfig, group: WorkerGroup, stop: Stop, prefix: Prefix) -> Coordination:
@@ -383,30 +316,6 @@ def _check_and_write_record(
     libraries = {"torch": torch.__version__, "torchvision": torchvision.__version__}
     record.write(prefix.storage, config, identity, facts, libraries)
     prefix.storage.write(SPLIT, _split_csv(table))
-
-
-def _first_weights(config: TrainConfig, labels: Labels, reporter: Reporter) -> StateDict | None:
-    """The initial weights, checked against the network before images are decoded."""
-    weights, findings = config.weights, labels.source.table.findings
-    if "://" in weights:
-        shown = partial(reporter.progress, "downloading weights", unit=BYTES)
-        weights = str(fetch_file(weights, cache_of(config), shown))
-    state = first_weights(
-        weights,
-        config.model,
-        cache_of(config),
-        findings=findings,
-        all_findings=labels.all_findings,
-        report=reporter.line,
-    )
-    if state is None:
-        return None
-    has_head = check_first_weights(config.model, config.head, len(findings), state, config.weights)
-    if not has_head and weights != "imagenet":
-        reporter.line(
-            f"the backbone is from `{config.weights}`; it has no head for these {len(findings)} outputs, which starts untrained"
-        )
-    return state
 
 
 def _split_csv(table: LabelTable) -> bytes:

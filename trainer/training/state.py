@@ -7,7 +7,6 @@ import copy
 import gc
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import torch
@@ -16,27 +15,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.devices import Device
 from trainer.errors import InputError, JobFailedError
-from trainer.layout import state_key
 from trainer.models import architectures
 from trainer.models.architectures import StateDict
-from trainer.models.pretrained import load_first_weights
 from trainer.runs.tensorboard import Curves
+from trainer.training.features import FrozenFeatures
 from trainer.training.feed import Feed, of_images
 from trainer.training.profiling import StepProfiler
+from trainer.training.run import Run
 from trainer.training.schedule import Plateau
-from trainer.training.setup import Run
 from trainer.training.snapshot import (
     RankState,
     TrainState,
-    check_fits,
     check_moments,
     copied,
-    from_bytes,
     rank_from_bytes,
     rank_to_bytes,
-    tensors_from_bytes,
-    tensors_to_bytes,
 )
+from trainer.training.start import Start, state_place
 
 LOWER_RATE: Final = "checkpoints saved before are finite; start another run with a lower --lr"
 
@@ -49,6 +44,8 @@ class Training:
     """Parameters, and this rank's own BatchNorm buffers."""
     feed: Feed
     """Input: images, or features of a frozen backbone."""
+    features: FrozenFeatures | None
+    """Features of a frozen backbone until they are the input; None for a run that trains on images."""
     frozen: bool | None
     """Whether the backbone is frozen; None before the first epoch of this attempt."""
     parallel: nn.Module
@@ -72,21 +69,16 @@ class Training:
     """How long training paused for each snapshot of this epoch."""
 
 
-def begin(run: Run) -> Training:
-    """The run's training state: from its newest checkpoint, or the initial weights; the same on all ranks.
+def begin(run: Run, start: Start, features: FrozenFeatures | None) -> Training:
+    """The run's training state, restored from a checkpoint where it starts from one; the same on all ranks.
 
-    Raises: InputError for weights of another network.
+    Raises: InputError for an optimiser or random states that do not fit.
     """
-    state = _newest_state(run)
-    network = _network(run, initialised=state is None and run.is_rank0)
-    # Broadcast by us: what DistributedDataParallel copies from rank 0 at its start differs between releases.
-    if state is not None:
-        run.group.all_or_raise(partial(check_fits, state, network, run.group.world.size, _place(run)))
-    network.load_state_dict(state.model if state else _first_state(run, network))
-    network.to(run.on).to(memory_format=run.memory_format)
+    network, state = start.network, start.state
     training = Training(
         network=network,
         feed=of_images(run),
+        features=features,
         frozen=None,
         parallel=network,
         eval_network=copy.deepcopy(network),
@@ -103,38 +95,6 @@ def begin(run: Run) -> Training:
     if state is not None:
         _restore(run, training, state)
     return training
-
-
-def _newest_state(run: Run) -> TrainState | None:
-    """The state of the newest checkpoint, on all ranks. Raises: InputError when it is invalid."""
-    newest = run.prefix.newest
-    if newest is None:
-        return None
-    content = run.group.broadcast(run.prefix.newest_state or b"")
-    return run.group.all_or_raise(lambda: from_bytes(content, _place(run), manifest=newest))
-
-
-def _place(run: Run) -> str:
-    """Path or URL of the state that the run resumes from."""
-    assert run.prefix.newest is not None
-    return f"{run.prefix.storage.url.rstrip('/')}/{state_key(run.prefix.newest.step)}"
-
-
-def _network(run: Run, *, initialised: bool) -> nn.Module:
-    """An untrained network; unless `initialised`, its weights are not initialised, as others replace them: VGG16's take seconds.
-
-    Dropout is seeded differently on each rank.
-    """
-    torch.manual_seed(run.config.seed)
-    with torch.device("cpu" if initialised else "meta"):
-        network = architectures.build(
-            run.config.model,
-            run.config.head,
-            len(run.table.findings),
-            recomputes=run.config.recomputes,
-        )
-    torch.manual_seed(run.config.seed + 1 + run.group.world.rank)
-    return network if initialised else network.to_empty(device="cpu")
 
 
 def prepare_epoch(run: Run, training: Training, epoch: int) -> bool:
@@ -166,17 +126,6 @@ def in_parallel(workers: int, device: Device, part: nn.Module) -> nn.Module:
     return parallel
 
 
-def _first_state(run: Run, network: nn.Module) -> StateDict:
-    """Rank 0's initial state, on all ranks."""
-
-    def first() -> bytes:
-        if run.first_weights is not None:
-            load_first_weights(network, run.first_weights, run.config.weights)
-        return tensors_to_bytes(network.state_dict()) if run.is_rank0 else b""
-
-    return tensors_from_bytes(run.group.broadcast(run.group.all_or_raise(first)))
-
-
 def optimizer_of(run: Run, network: nn.Module) -> torch.optim.Optimizer:
     """The configured optimiser of a network, before its first step."""
     kinds: dict[str, type[torch.optim.Adam]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -191,7 +140,7 @@ def optimizer_of(run: Run, network: nn.Module) -> torch.optim.Optimizer:
 def _restore(run: Run, training: Training, state: TrainState) -> None:
     """Restore everything but the parameters."""
     assert run.prefix.newest is not None
-    run.group.all_or_raise(lambda: check_moments(state, training.optimizer, _place(run)))
+    run.group.all_or_raise(lambda: check_moments(state, training.optimizer, state_place(run.prefix)))
     for group in state.optimizer["param_groups"]:
         group.update(run.device.optimizer_options())  # the state may come from another device
     training.optimizer.load_state_dict(state.optimizer)
@@ -208,7 +157,6 @@ def _restore(run: Run, training: Training, state: TrainState) -> None:
         run.group.all_or_raise(lambda: _restore_rank(run, training, state.ranks[world.rank]))
     else:
         training.loss_sum.fill_(sum(rank.loss_sum for rank in state.ranks) / len(state.ranks))
-    run.reporter.line(f"continuing from step {state.step}")
 
 
 def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
@@ -230,7 +178,7 @@ def _restore_rank(run: Run, training: Training, own: RankState) -> None:
     except (RuntimeError, ValueError, TypeError) as problem:
         kind = type(problem).__name__
         raise InputError(
-            f"cannot continue from `{_place(run)}`: the states of its random generators do not fit this device ({kind})",
+            f"cannot continue from `{state_place(run.prefix)}`: the states of its random generators do not fit this device ({kind})",
             hint="continue on the kind of device that wrote it, or use another --name to start a new run",
         ) from problem
     training.loss_sum.fill_(own.loss_sum)

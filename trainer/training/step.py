@@ -10,8 +10,8 @@ from torch import Tensor
 
 from trainer.data.loader import Batch
 from trainer.models.architectures import in_backward
+from trainer.training.run import Run
 from trainer.training.schedule import rate_factor
-from trainer.training.setup import Run
 from trainer.training.state import Training
 from trainer.training.step_inputs import StepInputs
 

@@ -1,6 +1,7 @@
 """Records that are read while others are being decoded."""
 
 import errno
+import math
 import multiprocessing
 import os
 import shutil
@@ -17,7 +18,7 @@ from PIL import Image
 
 from tests.trainer.gated_decoders import gated_decoders  # noqa: F401 - a fixture
 from trainer.data.dataset import Place, labelled
-from trainer.data.decoded_images import decoded_beside
+from trainer.data.decoded_images import decoded
 from trainer.data.loader import Loader
 from trainer.data.locks import is_free, locked
 from trainer.data.packs import building, decoding, index, reading
@@ -30,6 +31,7 @@ from trainer.devices import cpu
 from trainer.errors import InputError, TryAgainError
 from trainer.runtime.console import Reporter
 from trainer.runtime.process_group import WorkerGroup
+from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
 
 GEOMETRY = Geometry(side=16, fit="crop")
@@ -308,9 +310,17 @@ def place(tmp_path):
     )
 
 
+def decode(place, use):
+    """The pack, and what `use` has made of the records while they were decoded, or of the pack."""
+    group, watchdog, used = WorkerGroup(World(), None), Watchdog(math.inf, lambda _: None), []
+    pack = decoded(
+        place, labelled(place), group, Reporter(None), watchdog, beside=lambda records: used.append(use(records))
+    )
+    return pack, used[0] if used else use(pack)
+
+
 def beside(place, seen):
     """Decode, and copy the records; what they were read from is appended to `seen`."""
-    source = labelled(place)
 
     def use(records):
         seen.append(type(records))
@@ -318,7 +328,7 @@ def beside(place, seen):
         records.gather(np.arange(30), out)
         return out
 
-    pack, result = decoded_beside(place, source, WorkerGroup(World(), None), Reporter(None), use)
+    pack, result = decode(place, use)
     whole = np.empty_like(result)
     pack.gather(np.arange(30), whole)
     return pack, result, whole
@@ -357,13 +367,12 @@ def test_a_gray_range_that_must_be_chosen_is_asked_for(place):
 
 def test_the_cache_is_free_while_decoded_images_are_still_used(place):
     """Another command that needs the same images must not wait until the network has computed."""
-    source = labelled(place)
 
     def use(records):
         soon(records.built.done)
         return [is_free(path) for path in (place.cache / "packs").iterdir() if path.suffix != ".lock"]
 
-    _, free = decoded_beside(place, source, WorkerGroup(World(), None), Reporter(None), use)
+    _, free = decode(place, use)
     assert free == [True]
 
 
@@ -377,5 +386,5 @@ def test_results_are_kept_though_the_pack_is_removed_from_the_cache_meanwhile(pl
         records.gather(np.arange(30), out)
         return out
 
-    pack, result = decoded_beside(place, labelled(place), WorkerGroup(World(), None), Reporter(None), use)
+    pack, result = decode(place, use)
     assert len(pack.sizes_N2) == len(result) == 30

@@ -29,9 +29,10 @@ from trainer.runs.rank_log import RankLog
 from trainer.runtime.console import Reporter
 from trainer.runtime.coordination import Coordination
 from trainer.runtime.world import World
-from trainer.training import loop, run_data, setup, throughput
+from trainer.training import loop, run_data, throughput
 from trainer.training.final_scoring import flush
 from trainer.training.profiling import TOP, top_operations
+from trainer.training.run import why_not_compiled
 from trainer.training.step_inputs import EpochInputs
 
 STILL = ("--crop", "center", "--no-flip", "--rotate", "0")
@@ -217,7 +218,7 @@ def test_why_a_run_is_not_compiled_is_known(device, flags, reason):
     chosen = like_cpu(**device)
     mode = chosen.choose_mode(None, config.compile_choice)
     assert mode == "eager"
-    assert setup.why_not_compiled(SimpleNamespace(config=config, device=chosen, mode=mode)) == reason
+    assert why_not_compiled(SimpleNamespace(config=config, device=chosen, mode=mode)) == reason
 
 
 def test_compilation_that_is_required_and_does_not_work_is_refused_before_data_is_read(run, monkeypatch):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 from typing import Final
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trainer.data.packs.building import POLL_S, DecodeTask, build
 from trainer.data.packs.decoding import Decoded
 from trainer.data.packs.index import records_per_shard
+from trainer.data.packs.key import Progress
 from trainer.data.packs.reading import Pack, Records, open_shards
 from trainer.data.packs.records import Geometry, Gray
 from trainer.data.packs.verify import attach
@@ -27,6 +28,23 @@ class UnknownGrayRangeError(Exception):
     """An image has 16 bits, and which of its values are black to white depends on images that are not decoded yet."""
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What has turned up among the images that are decoded."""
+
+    of_16_bits: Event = field(default_factory=Event)
+    unreadable: Event = field(default_factory=Event)
+
+    def note(self, result: Future[Decoded]) -> None:
+        """Call when a task has ended."""
+        if result.cancelled() or result.exception() is not None:
+            return
+        if result.result().greatest:
+            self.of_16_bits.set()
+        if result.result().unreadable:
+            self.unreadable.set()
+
+
 @dataclass(frozen=True, kw_only=True)
 class UnfinishedPack(Records):
     """Records that are being decoded, in the order of their rows. `checksums_N` holds those of records that have been waited for."""
@@ -35,8 +53,17 @@ class UnfinishedPack(Records):
     tasks: Sequence[DecodeTask]
     built: Future[Pack]
     """The complete pack, or the error for which there will be none."""
-    has_16_bits: Event
-    """Set when an image of 16 bits has been decoded."""
+    seen: _Seen
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether all images are decoded."""
+        return all(task.result.done() for task in self.tasks)
+
+    @property
+    def has_unreadable(self) -> bool:
+        """Whether an unreadable image has turned up."""
+        return self.seen.unreadable.is_set()
 
     def wait_until_written(self, rows_N: NDArray[np.int64], stopped: Event) -> None:
         """See `Records`. Records of unreadable images are black. Raises: as `build`; UnknownGrayRangeError."""
@@ -70,7 +97,7 @@ class UnfinishedPack(Records):
             if stopped.is_set():
                 return False
         done = self._result(task)
-        if self.geometry.gray_bits is None and (done.greatest or self.has_16_bits.is_set()):
+        if self.geometry.gray_bits is None and (done.greatest or self.seen.of_16_bits.is_set()):
             raise UnknownGrayRangeError
         self.checksums_N[task.first : task.first + len(done.checksums)] = done.checksums
         return True
@@ -95,8 +122,9 @@ def building(
     geometry: Geometry,
     *,
     lock: AbstractContextManager[object],
+    progress: Progress = lambda _done: None,
 ) -> Iterator[UnfinishedPack]:
-    """`build` in a thread during the block; at its end the pack is complete, and open in `built`.
+    """`build` in a thread, which calls `progress`, during the block; at its end the pack is complete, and open in `built`.
 
     When an error ends the block, the pack is given up unless all images are decoded. `lock`, which the caller has taken, is released as
     soon as the pack is complete or given up.
@@ -113,7 +141,7 @@ def building(
     def run() -> None:
         try:
             with lock:
-                build(folder, names, paths, geometry, progress=lambda _: None, begun=begin, given_up=given_up)
+                build(folder, names, paths, geometry, progress=progress, begun=begin, given_up=given_up)
                 pack = attach(folder, names, geometry)
         except BaseException as problem:  # noqa: BLE001 - raised again in the thread that waits
             built.set_exception(problem)
@@ -134,7 +162,7 @@ def building(
 
 
 def _is_decoded(begun: Future[UnfinishedPack]) -> bool:
-    return begun.done() and begun.exception() is None and all(task.result.done() for task in begun.result().tasks)
+    return begun.done() and begun.exception() is None and begun.result().is_decoded
 
 
 def _unfinished(
@@ -146,14 +174,9 @@ def _unfinished(
     geometry: Geometry,
     built: Future[Pack],
 ) -> UnfinishedPack:
-    has_16_bits = Event()
-
-    def look_for_16_bits(result: Future[Decoded]) -> None:
-        if not result.cancelled() and result.exception() is None and result.result().greatest:
-            has_16_bits.set()
-
+    seen = _Seen()
     for task in tasks:
-        task.result.add_done_callback(look_for_16_bits)
+        task.result.add_done_callback(seen.note)
     return UnfinishedPack(
         folder=folder,
         side=geometry.side,
@@ -164,5 +187,5 @@ def _unfinished(
         geometry=geometry,
         tasks=tasks,
         built=built,
-        has_16_bits=has_16_bits,
+        seen=seen,
     )
