@@ -105,11 +105,9 @@ def _prepared(
     start.network.to(workers.on).to(memory_format=FORMATS[memory_format])
     evaluator = _evaluator(config, workers, len(table.findings), FORMATS[memory_format])
     features = _features(table, start, evaluator) if config.caches_features else None
-    beside = (
-        None
-        if features is None or _is_over(config, workers, table, start)
-        else _beside(features, config, reporter, watchdog)
-    )
+    beside = None
+    if features is not None and not _is_over(config, workers, table, start):
+        beside = _beside(features, config, reporter, watchdog)
     watchdog.pause()
     images = prepare_images(config, labels, group, reporter, watchdog, beside=beside)
     facts = _facts(workers, labels, images, memory_format)
