@@ -162,6 +162,18 @@ def test_two_workers_stopped_and_resumed_end_with_the_same_weights(tmp_path, pha
     assert not torch.equal(per_rank[0]["features.norm5.running_mean"], per_rank[1]["features.norm5.running_mean"])
 
 
+def test_features_of_a_frozen_backbone_are_the_same_bits_with_and_without_decoding(tmp_path, phantoms, torchrun):
+    """The first worker computes some of them while it decodes, both the rest; a start that finds the images decoded shares all of them."""
+    still = ["--backbone", "frozen", "--crop", "center", "--no-flip"]
+    models = []
+    for folder in ("beside", "cached"):
+        places = ["--data", phantoms, "--output", tmp_path / folder, "--cache-dir", tmp_path / "cache", "--name", "r"]
+        done = torchrun(2, "-m", "trainer", "train", *places, *RECIPE, *still)
+        assert ("decoding 90 images" in done.stderr) == (folder == "beside")
+        models.append((tmp_path / folder / "r/model/model.safetensors").read_bytes())
+    assert models[0] == models[1]
+
+
 def test_predictions_of_one_checkpoint_are_the_same_with_any_number_of_workers(tmp_path, phantoms, torchrun):
     """Padding that counts twice, or samples in another order, would show here."""
     recipe = tiny(3, "--no-report", "--max-steps", 1, batch="--global-batch-size 12")
