@@ -59,7 +59,7 @@ def decoded(
 
 @dataclass(frozen=True)
 class _Node:
-    """The workers of a node that need the images, and what one of them does while they are decoded."""
+    """The workers, as seen from this node, and what its first one does while images are decoded."""
 
     group: WorkerGroup
     reporter: Reporter
@@ -141,7 +141,9 @@ def _built(images: _Images, node: _Node, *, lock: AbstractContextManager[object]
     """The pack of the images, which are decoded now; what is to be done with the records is done meanwhile."""
     watchdog = node.watchdog
 
-    def note_progress(_done: int) -> None:
+    def note_progress(
+        _done: int,
+    ) -> None:  # called by the builder's thread; so a hanging `beside` is noticed when all is decoded
         watchdog.heartbeat(DECODING, timeout_scale=COMPILING)
 
     with building(
@@ -153,6 +155,7 @@ def _built(images: _Images, node: _Node, *, lock: AbstractContextManager[object]
         if not unfinished.is_decoded:
             with watchdog.progress(node.reporter.progress, DECODING, len(images.names)) as advance:
                 unfinished.wait_for_each(lambda done: advance(done, ""))
+        note_progress(0)  # the pack is flushed and hashed now, which can hang, too
     watchdog.pause()
     return unfinished.built.result()
 

@@ -86,10 +86,14 @@ class DistributedPredictor:
 
 def check_finite(logits_NK: Logits) -> None:
     """Raises: JobFailedError for a non-finite output."""
-    bad = int((~np.isfinite(logits_NK)).any(axis=1).sum())
+    refuse_non_finite(int((~np.isfinite(logits_NK)).any(axis=1).sum()), len(logits_NK))
+
+
+def refuse_non_finite(bad: int, images: int) -> None:
+    """Raises: JobFailedError where the output for some of the images is not finite."""
     if bad:
         raise JobFailedError(
-            f"cannot evaluate: the network's output for {bad} of {len(logits_NK)} images is not finite",
+            f"cannot evaluate: the network's output for {bad} of {images} images is not finite",
             hint="use an earlier checkpoint; when training, start another run with a lower --lr",
         )
 

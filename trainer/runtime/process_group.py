@@ -75,7 +75,7 @@ class WorkerGroup:
         return total
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """The same as a mean."""
+        """Elementwise mean of a CPU tensor over the ranks, on every rank. Collective: all ranks call it."""
         return self.sum(values) / self.world.size
 
     def largest(self, values: torch.Tensor) -> torch.Tensor:

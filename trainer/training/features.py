@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from trainer.data.loader import Loader, Rows, evaluation_batches
-from trainer.data.packs.reading import Pack
 from trainer.data.packs.unfinished import UnfinishedPack
 from trainer.models.architectures import features_of, headless
-from trainer.models.predictor import DistributedPredictor, check_finite
+from trainer.models.predictor import DistributedPredictor, refuse_non_finite
 
 TASK: Final = "computing features"
 
@@ -27,7 +26,10 @@ PIECE_BYTES: Final = 64 * 2**20
 
 
 class FrozenFeatures:
-    """The features of these rows, as far as they are computed; each batch on one worker."""
+    """The features of these rows, as far as they are computed; each batch on one worker.
+
+    Collective: all ranks make one.
+    """
 
     def __init__(self, network: nn.Module, predictor: DistributedPredictor, rows_N: Rows) -> None:
         self.rows_N = np.sort(rows_N)  # decoded in this order
@@ -36,35 +38,27 @@ class FrozenFeatures:
         self._batches = evaluation_batches(self.rows_N, rank=0, world=1, batch=predictor.batch)
         self._features_NF = np.zeros((len(self.rows_N), self._predictor.findings), np.float32)
         self._is_computed_B = np.zeros(len(self._batches), np.uint8)
-        self._bits: int | None = None
-        """Gray range of the records that they are computed from."""
-
-    def share_of_node(self) -> range:
+        self.share_of_node = self._share_of_node()
         """The batches that the first worker of this node computes while its images are decoded."""
-        world = self._predictor.group.world
-        return range(world.rank // world.local_size, len(self._batches), world.size // world.local_size)
 
     def compute_beside(
         self, records: UnfinishedPack, after_batch: Callable[[], None], *, skips_unreadable: bool
     ) -> None:
-        """Compute this node's share while its images are decoded. Where there are other workers, it ends when all are decoded.
+        """Compute this node's share until its pack is complete; what is left is for all workers.
 
-        It also ends where an image is unreadable and the run will be refused for it. Raises: UnknownGrayRangeError, as `UnfinishedPack`.
+        It also ends where an image is unreadable and the run will be refused for it. Features that are there are not computed again: images
+        of 8 bits are the same in any gray range. Raises: UnknownGrayRangeError, as `UnfinishedPack`.
         """
-        is_alone = self._predictor.group.world.size == 1
         loader = Loader(records, self._predictor.device, self._predictor.batch)
-        self._discard()
-        self._bits = records.geometry.bits
-        with closing(self._computed(self.share_of_node(), loader)) as computed:
+        share = [number for number in self.share_of_node if not self._is_computed_B[number]]
+        with closing(self._computed(share, loader)) as computed:
             for _ in computed:
                 after_batch()
-                if (records.is_decoded and not is_alone) or (records.has_unreadable and not skips_unreadable):
+                if records.built.done() or (records.has_unreadable and not skips_unreadable):
                     break
 
-    def left(self, pack: Pack) -> list[int]:
-        """The batches of the pack's images that no worker has computed. Collective: all ranks call it."""
-        if self._bits != pack.index.geometry.bits:  # images of 16 bits have turned up, and were decoded again
-            self._discard()
+    def left(self) -> list[int]:
+        """The batches that no worker has computed. Collective: all ranks call it."""
         is_computed_B = self._predictor.group.largest(torch.from_numpy(self._is_computed_B))
         return [number for number, is_computed in enumerate(is_computed_B.tolist()) if not is_computed]
 
@@ -72,23 +66,34 @@ class FrozenFeatures:
         """Compute these batches, each on one worker. Collective: all ranks call it, and `after_batch` equally often."""
         world = self._predictor.group.world
         own = numbers[world.rank :: world.size]
-        for _ in self._computed(own, loader):
-            after_batch()
+        with closing(self._computed(own, loader)) as computed:
+            for _ in computed:
+                after_batch()
         for _ in range(len(own), -(-len(numbers) // world.size)):
             after_batch()
 
-    def gathered(self, used_N: Rows) -> NDArray[np.float32]:
+    def gathered(self, used_N: Rows, after_piece: Callable[[], None]) -> NDArray[np.float32]:
         """The features [N, F] of `rows_N` on every rank, once all are computed. Collective: all ranks call it.
 
         Raises: JobFailedError for a non-finite one of the rows that are used.
         """
         group = self._predictor.group
         images = max(1, PIECE_BYTES // (4 * self._predictor.findings))
+        is_used_N, bad = np.isin(self.rows_N, used_N), 0
         for first in range(0, len(self.rows_N), images):
             piece = self._features_NF[first : first + images]
             piece[:] = group.sum(torch.from_numpy(piece)).numpy()  # 0 on all ranks but one
-        group.all_or_raise(lambda: check_finite(self._features_NF[np.isin(self.rows_N, used_N)]))
+            bad += int((~np.isfinite(piece).all(axis=1) & is_used_N[first : first + images]).sum())
+            after_piece()
+        group.all_or_raise(lambda: refuse_non_finite(bad, int(is_used_N.sum())))
         return self._features_NF
+
+    def _share_of_node(self) -> range:
+        """Of n nodes, every n-th batch. Nodes may have different numbers of workers."""
+        group = self._predictor.group
+        is_first = [content == b"0" for content in group.all_gather(str(group.world.local_rank).encode())]
+        node = sum(is_first[: group.world.node_ranks.start])
+        return range(node, len(self._batches), sum(is_first))
 
     def _computed(self, numbers: Sequence[int], loader: Loader) -> Generator[None, None, None]:
         """Each time when one of these batches has been computed, in order."""
@@ -99,7 +104,3 @@ class FrozenFeatures:
                 self._features_NF[number * batch : (number + 1) * batch] = features_NF
                 self._is_computed_B[number] = 1
                 yield
-
-    def _discard(self) -> None:
-        if self._is_computed_B.any():
-            self._features_NF[:], self._is_computed_B[:] = 0, 0

@@ -17,6 +17,7 @@ from trainer.data.augment import Augmentation
 from trainer.data.loader import Batch, Batches, Rows
 from trainer.models import architectures
 from trainer.models.predictor import DistributedPredictor
+from trainer.runtime.watchdog import COMPILING
 from trainer.training.features import TASK, FrozenFeatures
 from trainer.training.run import Run, heartbeat_or_stop
 from trainer.training.step_inputs import Draws
@@ -76,10 +77,14 @@ def of_features(run: Run, features: FrozenFeatures, step: int) -> Feed:
 
     Collective: all ranks call it. Raises: StopError when a worker received SIGTERM; JobFailedError for a non-finite feature.
     """
-    left = features.left(run.pack)
+
+    def heartbeat() -> None:
+        run.watchdog.heartbeat(TASK, timeout_scale=COMPILING)
+
+    heartbeat()
+    left = features.left()
     if left:
-        batches = -(-len(left) // run.group.world.size)
-        with run.watchdog.progress(run.reporter.progress, TASK, batches) as advance:
+        with run.reporter.progress(TASK, -(-len(left) // run.group.world.size)) as advance:
 
             def after_batch() -> None:
                 advance(1, "")
@@ -87,7 +92,7 @@ def of_features(run: Run, features: FrozenFeatures, step: int) -> Feed:
 
             features.compute(left, run.loader, after_batch)
     used_N = np.concatenate([run.rows["train"], run.rows["val"]])
-    cache = Cache(features.rows_N, features.gathered(used_N), run.on)
+    cache = Cache(features.rows_N, features.gathered(used_N, heartbeat), run.on)
     return Feed(cache, _no_draws, _features, architectures.head_of, replace(run.evaluator, view=_identity))
 
 

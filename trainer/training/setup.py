@@ -41,12 +41,12 @@ from trainer.storage.cache_folder import cache_folder
 from trainer.training import preflight
 from trainer.training.claim import Prefix, claim_run
 from trainer.training.features import TASK, FrozenFeatures
+from trainer.training.initial_state import LOADING, InitialState, load_initial_state
 from trainer.training.label_weights import label_weights
 from trainer.training.memory_format import FORMATS, format_to_use
 from trainer.training.preflight import Preflight
 from trainer.training.run import Run
 from trainer.training.run_data import Images, Labels, cache_of, prepare_images, read_run_labels
-from trainer.training.start import LOADING, Start, load_start
 from trainer.training.state import Training, begin
 
 T = TypeVar("T")
@@ -101,12 +101,12 @@ def _prepared(
     """The weights first, as they may be refused; then the images."""
     group, watchdog, table = workers.group, workers.watchdog, labels.source.table
     memory_format = group.on_rank0(lambda: _memory_format(prefix, workers.device))
-    start = load_start(config, group, reporter, watchdog, labels=labels, prefix=prefix)
-    start.network.to(workers.on).to(memory_format=FORMATS[memory_format])
+    initial = load_initial_state(config, group, reporter, watchdog, labels=labels, prefix=prefix)
+    initial.network.to(workers.on).to(memory_format=FORMATS[memory_format])
     evaluator = _evaluator(config, workers, len(table.findings), FORMATS[memory_format])
-    features = _features(table, start, evaluator) if config.caches_features else None
+    features = _features(table, initial, evaluator) if config.caches_features else None
     beside = None
-    if features is not None and not _is_over(config, workers, table, start):
+    if features is not None and not _is_over(config, workers, table, initial):
         beside = _beside(features, config, reporter, watchdog)
     watchdog.pause()
     images = prepare_images(config, labels, group, reporter, watchdog, beside=beside)
@@ -124,19 +124,19 @@ def _prepared(
         evaluator=evaluator,
         memory_format=FORMATS[memory_format],
     )
-    return run, begin(run, start, features)
+    return run, begin(run, initial, features)
 
 
-def _features(table: LabelTable, start: Start, evaluator: DistributedPredictor) -> FrozenFeatures:
+def _features(table: LabelTable, initial: InitialState, evaluator: DistributedPredictor) -> FrozenFeatures:
     """Of all training and validation images: which of them are unreadable is not known yet."""
-    return FrozenFeatures(start.network, evaluator, np.concatenate([table.rows("train"), table.rows("val")]))
+    return FrozenFeatures(initial.network, evaluator, np.concatenate([table.rows("train"), table.rows("val")]))
 
 
-def _is_over(config: TrainConfig, workers: _Workers, table: LabelTable, start: Start) -> bool:
+def _is_over(config: TrainConfig, workers: _Workers, table: LabelTable, initial: InitialState) -> bool:
     """Whether nothing is left to train, if all images are readable."""
     global_batch = workers.batch * workers.group.world.size
     steps = steps_per_epoch(len(table.rows("train")), global_batch) * config.epochs
-    return start.state is not None and start.state.step >= min(steps, config.max_steps or steps)
+    return initial.state is not None and initial.state.step >= min(steps, config.max_steps or steps)
 
 
 def _beside(
@@ -145,7 +145,7 @@ def _beside(
     """What the first worker of a node does while its images are decoded."""
 
     def compute(records: UnfinishedPack) -> None:
-        with watchdog.progress(reporter.progress, f"decoding, {TASK}", len(features.share_of_node())) as advance:
+        with watchdog.progress(reporter.progress, f"decoding, {TASK}", len(features.share_of_node)) as advance:
             features.compute_beside(records, lambda: advance(1, ""), skips_unreadable=config.on_bad_image == "skip")
 
     return compute

@@ -20,6 +20,7 @@ from trainer.models.architectures import StateDict
 from trainer.runs.tensorboard import Curves
 from trainer.training.features import FrozenFeatures
 from trainer.training.feed import Feed, of_images
+from trainer.training.initial_state import InitialState, state_place
 from trainer.training.profiling import StepProfiler
 from trainer.training.run import Run
 from trainer.training.schedule import Plateau
@@ -31,7 +32,6 @@ from trainer.training.snapshot import (
     rank_from_bytes,
     rank_to_bytes,
 )
-from trainer.training.start import Start, state_place
 
 LOWER_RATE: Final = "checkpoints saved before are finite; start another run with a lower --lr"
 
@@ -69,12 +69,12 @@ class Training:
     """How long training paused for each snapshot of this epoch."""
 
 
-def begin(run: Run, start: Start, features: FrozenFeatures | None) -> Training:
+def begin(run: Run, initial: InitialState, features: FrozenFeatures | None) -> Training:
     """The run's training state, restored from a checkpoint where it starts from one; the same on all ranks.
 
     Raises: InputError for an optimiser or random states that do not fit.
     """
-    network, state = start.network, start.state
+    network, state = initial.network, initial.state
     training = Training(
         network=network,
         feed=of_images(run),
@@ -157,6 +157,7 @@ def _restore(run: Run, training: Training, state: TrainState) -> None:
         run.group.all_or_raise(lambda: _restore_rank(run, training, state.ranks[world.rank]))
     else:
         training.loss_sum.fill_(sum(rank.loss_sum for rank in state.ranks) / len(state.ranks))
+    run.reporter.line(f"continuing from step {state.step}")
 
 
 def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:

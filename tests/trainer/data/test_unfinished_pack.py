@@ -388,3 +388,24 @@ def test_results_are_kept_though_the_pack_is_removed_from_the_cache_meanwhile(pl
 
     pack, result = decode(place, use)
     assert len(pack.sizes_N2) == len(result) == 30
+
+
+def test_a_hang_of_the_disk_is_noticed_after_the_last_image(place, gate, monkeypatch):
+    """Flushing can take for ever, too. When the pack is there, others may still decode, and nothing is watched."""
+    watchdog, hashing = Watchdog(60.0, lambda _: None), building._flushed_and_hashed
+    is_used = threading.Event()
+
+    def hang(*args):
+        assert is_used.wait(30)
+        soon(lambda: watchdog._ends_s < math.inf)
+        return hashing(*args)
+
+    def use(records):
+        with watchdog.progress(Reporter(None).progress, "using", 1):
+            soon(lambda: records.is_decoded)
+        is_used.set()
+
+    monkeypatch.setattr(building, "_flushed_and_hashed", hang)
+    gate.allow(100)
+    decoded(place, labelled(place), WorkerGroup(World(), None), Reporter(None), watchdog, beside=use)
+    assert watchdog._ends_s == math.inf

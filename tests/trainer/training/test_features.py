@@ -1,7 +1,9 @@
 """Features of a frozen backbone: computed while images are decoded, on all workers, and the same ones whoever computes them."""
 
 import copy
+import os
 import shutil
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,16 +17,19 @@ from torchvision.models import DenseNet
 
 from trainer.data.loader import Loader
 from trainer.data.locks import locked
-from trainer.data.packs import building
+from trainer.data.packs import unfinished
 from trainer.data.packs.records import Geometry
 from trainer.data.packs.unfinished import building as unfinished_pack
 from trainer.data.packs.verify import attach
 from trainer.devices import cpu
-from trainer.errors import InputError, JobFailedError, KnownError
+from trainer.errors import InputError, JobFailedError
 from trainer.models import forward_threads
 from trainer.models.architectures import build
 from trainer.models.predictor import DistributedPredictor, centre_view
+from trainer.runtime import coordination
+from trainer.runtime.preemption import StopError
 from trainer.runtime.process_group import WorkerGroup
+from trainer.runtime.watchdog import Watchdog
 from trainer.runtime.world import World
 from trainer.training.features import FrozenFeatures
 
@@ -85,7 +90,7 @@ def test_they_are_the_same_bits_as_from_decoded_images(classify, copied, tmp_pat
     assert weights(tmp_path / "beside") == weights(tmp_path / "cached")
 
 
-def test_nothing_is_computed_for_a_run_that_an_unreadable_image_refuses(classify, copied, forwards, tmp_path):
+def test_computing_ends_where_an_unreadable_image_refuses_the_run(classify, copied, forwards, tmp_path):
     """All of them are named, so the others are decoded; the network has nothing to do with it."""
     copied[0].write_bytes(b"no image")
     copied[-1].write_bytes(b"no image")
@@ -139,11 +144,45 @@ def test_run_that_is_over_computes_no_features(classify, monkeypatch, tmp_path):
 def test_state_that_does_not_fit_is_refused_before_images_are_decoded(classify, monkeypatch, tmp_path):
     """It is loaded first, for the network that computes meanwhile."""
     classify("r", *STILL, "--max-steps", "2")
-    monkeypatch.setattr(building, "build", None)
-    for state in (tmp_path / "r").rglob("state.pt"):
-        state.write_bytes(state.read_bytes()[::-1])
-    with pytest.raises(KnownError):
-        classify("r", *STILL, "--cache-dir", str(tmp_path / "cache"))
+    classify("s", *STILL, "--max-steps", "2", "--head", "linear")
+    shutil.rmtree(tmp_path / "r/checkpoints")
+    shutil.copytree(tmp_path / "s/checkpoints", tmp_path / "r/checkpoints")
+
+    def refuse(*_args, **_options):
+        raise AssertionError("images are decoded")
+
+    monkeypatch.setattr(unfinished, "build", refuse)
+    cache = ("--cache-dir", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match="another configuration"):
+        classify("r", *STILL, *cache)
+    with pytest.raises(AssertionError, match="images are decoded"):
+        classify("new", *STILL, *cache)
+
+
+def test_run_is_stopped_while_the_rest_is_computed(classify, forwards, monkeypatch):
+    """As between steps: with its reason, and an exit code for which it is started again."""
+    classify("a", *STILL)
+    monkeypatch.setattr(coordination, "MOST_STEPS", 1)
+    forwards[1].append(lambda: None if forwards[0] else os.kill(os.getpid(), signal.SIGTERM))
+    forwards[0].clear()
+    with pytest.raises(StopError):
+        classify("r", *STILL)
+    assert len(forwards[0]) < 6
+
+
+def test_all_of_it_is_watched(classify, monkeypatch):
+    """A peer that hangs while the features are exchanged would block the others for hours."""
+    classify("a", *STILL)
+    doing, heartbeat, total = [], Watchdog.heartbeat, WorkerGroup.sum
+    monkeypatch.setattr(
+        Watchdog, "heartbeat", lambda self, what, **how: (doing.append(what), heartbeat(self, what, **how))
+    )
+    monkeypatch.setattr(Watchdog, "pause", lambda self: doing.append("nothing"))
+    monkeypatch.setattr(WorkerGroup, "sum", lambda self, values: (doing.append("sum"), total(self, values))[1])
+    classify("r", *STILL, "--max-steps", "1")
+    place = doing.index("sum")
+    assert doing[place - 1] == doing[place + 1] == "computing features"
+    assert doing.count("computing features") > IMAGES * 0.6 / 8
 
 
 class Peers:
@@ -207,22 +246,23 @@ def features_on(world, group, network, folder, images):
                 features.compute_beside(records, records.built.result, skips_unreadable=True)
     group.all_gather(b"")
     pack, calls = attach(folder, images[0], GEOMETRY), []
-    left = features.left(pack)
+    left = features.left()
     features.compute(left, Loader(pack, cpu, 2), lambda: calls.append(1))
-    return features.gathered(used_N), left, len(calls)
+    return features.gathered(used_N, lambda: None), left, len(calls)
 
 
 @pytest.mark.parametrize(
     ("worlds", "left"),
     [
-        ([World()], []),
+        ([World()], [1, 2, 3]),
         ([World(0, 2, 0, 2), World(1, 2, 1, 2)], [1, 2, 3]),
         ([World(0, 2, 0, 1), World(1, 2, 0, 1)], [2, 3]),
+        ([World(0, 3, 0, 1), World(1, 3, 0, 2), World(2, 3, 1, 2)], [2, 3]),
     ],
-    ids=["one worker", "one node", "two nodes"],
+    ids=["one worker", "one node", "two nodes", "two unequal nodes"],
 )
 def test_workers_share_what_is_left_when_images_are_decoded(images, monkeypatch, tmp_path, worlds, left):
-    """One of a node computes while it decodes; then the accelerators of all others are free, too."""
+    """The first of each node computes while it decodes, here one batch; the accelerators of the others need not stay idle."""
     monkeypatch.setattr(forward_threads, "usable_cores", lambda: 1)
     network, peers = build("densenet_tiny", "linear", 3), Peers(len(worlds))
 

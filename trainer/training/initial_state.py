@@ -25,19 +25,19 @@ LOADING: Final = "loading the state"
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialState:
     """A network with its weights, and what else of the newest checkpoint is to be restored."""
 
     network: nn.Module
-    """On the CPU; the same weights on all ranks."""
+    """With the same weights on all ranks."""
     state: TrainState | None
     """Of the newest checkpoint; None for a new run."""
 
 
-def load_start(
+def load_initial_state(
     config: TrainConfig, group: WorkerGroup, reporter: Reporter, watchdog: Watchdog, *, labels: Labels, prefix: Prefix
-) -> Start:
-    """The newest checkpoint, or the initial weights. Collective: all ranks call it.
+) -> InitialState:
+    """From the newest checkpoint, or the initial weights; the network is on the CPU. Collective: all ranks call it.
 
     Raises: InputError for weights of another network, on one rank; PeerError on the others.
     """
@@ -50,11 +50,10 @@ def load_start(
     # Broadcast by us: what DistributedDataParallel copies from rank 0 at its start differs between releases.
     if state is None:
         network.load_state_dict(_first_state(config, group, network, weights))
-        return Start(network, None)
+        return InitialState(network, None)
     group.all_or_raise(partial(check_fits, state, network, group.world.size, state_place(prefix)))
     network.load_state_dict(state.model)
-    reporter.line(f"continuing from step {state.step}")
-    return Start(network, state)
+    return InitialState(network, state)
 
 
 def state_place(prefix: Prefix) -> str:
