@@ -4,7 +4,7 @@ Whoever computes them, and when, the batches are the same ones, so that a run th
 Shapes: N training and validation images, F features, B batches.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Final
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from trainer.data.loader import Loader, Rows, evaluation_batches
+from trainer.data.loader import Batch, Loader, Rows, evaluation_batches
 from trainer.data.packs.unfinished import UnfinishedPack
 from trainer.models.architectures import features_of, headless
 from trainer.models.predictor import DistributedPredictor, refuse_non_finite
@@ -49,26 +49,24 @@ class FrozenFeatures:
         It also ends where an image is unreadable and the run will be refused for it. Features that are there are not computed again: images
         of 8 bits are the same in any gray range. Raises: UnknownGrayRangeError, as `UnfinishedPack`.
         """
-        loader = Loader(records, self._predictor.device, self._predictor.batch)
         share = [number for number in self.share_of_node if not self._is_computed_B[number]]
-        with closing(self._computed(share, loader)) as computed:
-            for _ in computed:
-                after_batch()
-                if records.built.done() or (records.has_unreadable and not skips_unreadable):
-                    break
+        loaded = self._loaded(share, Loader(records, self._predictor.device, self._predictor.batch))
+
+        def is_over() -> bool:
+            return records.built.done() or (records.has_unreadable and not skips_unreadable)
+
+        self._compute(share, _until(is_over, loaded), after_batch)
 
     def left(self) -> list[int]:
         """The batches that no worker has computed. Collective: all ranks call it."""
         is_computed_B = self._predictor.group.largest(torch.from_numpy(self._is_computed_B))
         return [number for number, is_computed in enumerate(is_computed_B.tolist()) if not is_computed]
 
-    def compute(self, numbers: Sequence[int], loader: Loader, after_batch: Callable[[], None]) -> None:
+    def compute_left(self, numbers: Sequence[int], loader: Loader, after_batch: Callable[[], None]) -> None:
         """Compute these batches, each on one worker. Collective: all ranks call it, and `after_batch` equally often."""
         world = self._predictor.group.world
         own = numbers[world.rank :: world.size]
-        with closing(self._computed(own, loader)) as computed:
-            for _ in computed:
-                after_batch()
+        self._compute(own, self._loaded(own, loader), after_batch)
         for _ in range(len(own), -(-len(numbers) // world.size)):
             after_batch()
 
@@ -95,12 +93,22 @@ class FrozenFeatures:
         node = sum(is_first[: group.world.node_ranks.start])
         return range(node, len(self._batches), sum(is_first))
 
-    def _computed(self, numbers: Sequence[int], loader: Loader) -> Generator[None, None, None]:
-        """Each time when one of these batches has been computed, in order."""
+    def _loaded(self, numbers: Sequence[int], loader: Loader) -> Iterator[Batch]:
+        return loader.batches([self._batches[number] for number in numbers])
+
+    def _compute(self, numbers: Sequence[int], loaded: Iterator[Batch], after_batch: Callable[[], None]) -> None:
+        """Compute the first of these batches, those that are loaded."""
         batch = self._predictor.batch
-        loaded = loader.batches([self._batches[number] for number in numbers])
         with headless(self._network) as backbone, closing(self._predictor.outputs(backbone, loaded)) as outputs:
-            for number, features_NF in zip(numbers, outputs, strict=True):
+            for number, features_NF in zip(numbers, outputs, strict=False):
                 self._features_NF[number * batch : (number + 1) * batch] = features_NF
                 self._is_computed_B[number] = 1
-                yield
+                after_batch()
+
+
+def _until(is_over: Callable[[], bool], loaded: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches until then: those that a thread computes at that time are not lost."""
+    for batch in loaded:
+        yield batch
+        if is_over():
+            break

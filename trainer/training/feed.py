@@ -90,7 +90,7 @@ def of_features(run: Run, features: FrozenFeatures, step: int) -> Feed:
                 advance(1, "")
                 heartbeat_or_stop(run, step, TASK)
 
-            features.compute(left, run.loader, after_batch)
+            features.compute_left(left, run.loader, after_batch)
     used_N = np.concatenate([run.rows["train"], run.rows["val"]])
     cache = Cache(features.rows_N, features.gathered(used_N, heartbeat), run.on)
     return Feed(cache, _no_draws, _features, architectures.head_of, replace(run.evaluator, view=_identity))

@@ -247,7 +247,7 @@ def features_on(world, group, network, folder, images):
     group.all_gather(b"")
     pack, calls = attach(folder, images[0], GEOMETRY), []
     left = features.left()
-    features.compute(left, Loader(pack, cpu, 2), lambda: calls.append(1))
+    features.compute_left(left, Loader(pack, cpu, 2), lambda: calls.append(1))
     return features.gathered(used_N, lambda: None), left, len(calls)
 
 
