@@ -141,9 +141,8 @@ def _built(images: _Images, node: _Node, *, lock: AbstractContextManager[object]
     """The pack of the images, which are decoded now; what is to be done with the records is done meanwhile."""
     watchdog = node.watchdog
 
-    def note_progress(
-        _done: int,
-    ) -> None:  # called by the builder's thread; so a hanging `beside` is noticed when all is decoded
+    # The builder's thread calls it, so that a `beside` that hangs is noticed only when all images are decoded.
+    def note_progress(_done: int) -> None:
         watchdog.heartbeat(DECODING, timeout_scale=COMPILING)
 
     with building(
