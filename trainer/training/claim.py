@@ -37,7 +37,12 @@ class EarlierState:
 
     manifests: list[Manifest] = field(default_factory=list)
     state: bytes | None = None
-    """Of the newest checkpoint; on rank 0 only."""
+    """Of the newest checkpoint; on rank 0 only, and until it is taken."""
+
+    def take_state(self) -> bytes | None:
+        """The state, which is not kept: it may be gigabytes, and a run takes days."""
+        state, self.state = self.state, None
+        return state
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,8 @@ class Prefix:
     """Uploads checkpoints; idle on all ranks but 0."""
     newest: Manifest | None
     """The checkpoint to resume from."""
-    newest_state: bytes | None
-    """Its state; on rank 0 only."""
+    earlier: EarlierState
+    """With the state of that checkpoint."""
     claim: Claim
     """Lost when another job writes to the prefix, or the prefix is removed."""
     ends_at_s: float
@@ -107,7 +112,7 @@ def claim_run(
             storage,
             CheckpointWriter(beside, fallbacks(begun["first_s"]), claim, retention, reporter.line),
             Manifest(**newest) if newest else None,
-            earlier.state,
+            earlier,
             claim,
             attempts.ends_at_s(config, begun),
         )

@@ -67,7 +67,7 @@ def _newest_state(prefix: Prefix, group: WorkerGroup) -> TrainState | None:
     newest = prefix.newest
     if newest is None:
         return None
-    content = group.broadcast(prefix.newest_state or b"")
+    content = group.broadcast(prefix.earlier.take_state() or b"")
     return group.all_or_raise(lambda: from_bytes(content, state_place(prefix), manifest=newest))
 
 

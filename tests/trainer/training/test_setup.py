@@ -10,7 +10,7 @@ from safetensors import safe_open
 from trainer.devices import cpu
 from trainer.errors import InputError, PeerError
 from trainer.runtime.world import World
-from trainer.training import setup
+from trainer.training import loop, setup
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +113,13 @@ def test_refusal_of_a_node_is_reported_by_one_of_its_workers():
     with pytest.raises(PeerError) as other:
         setup._once_per_node(World(rank=3, local_rank=1, size=4, local_size=2), refused)
     assert other.value.exit_code == InputError.exit_code
+
+
+def test_bytes_of_the_state_that_a_run_resumes_from_are_not_kept(classify, monkeypatch):
+    """They may be gigabytes, and a run takes days."""
+    kept, fit = [], loop.fit
+    monkeypatch.setattr(loop, "fit", lambda run, training: (kept.append(run.prefix.earlier), fit(run, training))[1])
+    classify("r", "--max-steps", "2")
+    classify("r")
+    assert [len(earlier.manifests) > 0 for earlier in kept] == [False, True]
+    assert [earlier.state for earlier in kept] == [None, None]
