@@ -30,7 +30,7 @@ from trainer.runtime.process_group import WorkerGroup
 from trainer.runtime.progress import USUALLY_FEW
 from trainer.runtime.watchdog import COMPILING, Shown, Watchdog
 
-DECODING: Final = "decoding"
+_DECODING: Final = "decoding"
 
 
 def decoded(
@@ -52,14 +52,14 @@ def decoded(
     """
     if source.placement == "records":
         return _of_prepared_set(place, source, group, reporter, watchdog)
-    node = _Node(group, reporter, watchdog, beside)
-    pack = _decoded(place.in_requested_range(), source, node)
-    return _in_gray_range(place, source, node, pack)
+    workers = _Workers(group, reporter, watchdog, beside)
+    pack = _decoded(place.in_requested_range(), source, workers)
+    return _in_gray_range(place, source, workers, pack)
 
 
 @dataclass(frozen=True)
-class _Node:
-    """The workers, as seen from this node, and what its first one does while images are decoded."""
+class _Workers:
+    """The workers that need the images, and what the first one of each node does while they are decoded."""
 
     group: WorkerGroup
     reporter: Reporter
@@ -82,17 +82,17 @@ class _Images:
         return locked(self.folder, waiting_for(reporter, watchdog, "another process is decoding the images"))
 
 
-def _in_gray_range(place: Place, source: Source, node: _Node, pack: Pack) -> Pack:
+def _in_gray_range(place: Place, source: Source, workers: _Workers, pack: Pack) -> Pack:
     """The pack in the requested range, or where its images use fewer of 16 bits, another one."""
     if place.geometry.gray_bits is not None:
         return pack
-    bits = node.group.all_or_raise(
+    bits = workers.group.all_or_raise(
         lambda: gray_range.resolved(place.gray_range, pack.index.greatest, f"`{place.data}`")
     )
     chosen = place.with_bits(bits)
     if chosen.geometry.bits != pack.index.geometry.bits:
-        node.reporter.line(f"16-bit images use {bits} bits: 0 to {2**chosen.geometry.bits - 1:,} are black to white")
-        return _decoded(chosen, source, node)
+        workers.reporter.line(f"16-bit images use {bits} bits: 0 to {2**chosen.geometry.bits - 1:,} are black to white")
+        return _decoded(chosen, source, workers)
     return replace(pack, index=replace(pack.index, geometry=chosen.geometry))
 
 
@@ -113,18 +113,18 @@ def _of_prepared_set(place: Place, source: Source, group: WorkerGroup, reporter:
     return replace(pack, index=replace(pack.index, geometry=checked_geometry(folder, requested)))
 
 
-def _decoded(place: Place, source: Source, node: _Node) -> Pack:
-    group, key = node.group, ""
+def _decoded(place: Place, source: Source, workers: _Workers) -> Pack:
+    group, key = workers.group, ""
     built: Pack | None = None
 
     def decode() -> None:
         nonlocal key, built
-        images = _located(place, source, node.reporter, node.watchdog)
+        images = _located(place, source, workers.reporter, workers.watchdog)
         key = images.folder.name
         with ExitStack() as held:
-            held.enter_context(images.lock(node.reporter, node.watchdog))
-            if not _is_whole(images, node.reporter, node.watchdog):
-                built = _built(images, node, lock=held.pop_all())
+            held.enter_context(images.lock(workers.reporter, workers.watchdog))
+            if not _is_whole(images, workers.reporter, workers.watchdog):
+                built = _built(images, workers, lock=held.pop_all())
 
     group.on_local_rank0(decode)
     keys = [content.decode() for content in group.all_gather(key.encode())]
@@ -133,26 +133,26 @@ def _decoded(place: Place, source: Source, node: _Node) -> Pack:
     # What is built stays open: when the images have been used for hours, it may be gone from the cache.
     pack = group.all_or_raise(lambda: built or attach(folder, names, place.geometry))
     if group.world.is_rank0:
-        note_turned(pack, node.reporter)
+        note_turned(pack, workers.reporter)
     return pack
 
 
-def _built(images: _Images, node: _Node, *, lock: AbstractContextManager[object]) -> Pack:
+def _built(images: _Images, workers: _Workers, *, lock: AbstractContextManager[object]) -> Pack:
     """The pack of the images, which are decoded now; what is to be done with the records is done meanwhile."""
-    watchdog = node.watchdog
+    watchdog = workers.watchdog
 
     # The builder's thread calls it, so that a `beside` that hangs is noticed only when all images are decoded.
     def note_progress(_done: int) -> None:
-        watchdog.heartbeat(DECODING, timeout_scale=COMPILING)
+        watchdog.heartbeat(_DECODING, timeout_scale=COMPILING)
 
     with building(
         images.folder, images.names, images.paths, images.geometry, lock=lock, progress=note_progress
     ) as unfinished:
-        if node.beside is not None:
+        if workers.beside is not None:
             with suppress(UnknownGrayRangeError):
-                node.beside(unfinished)
+                workers.beside(unfinished)
         if not unfinished.is_decoded:
-            with watchdog.progress(node.reporter.progress, DECODING, len(images.names)) as advance:
+            with watchdog.progress(workers.reporter.progress, _DECODING, len(images.names)) as advance:
                 unfinished.wait_for_each(lambda done: advance(done, ""))
         note_progress(0)  # the pack is flushed and hashed now, which can hang, too
     watchdog.pause()

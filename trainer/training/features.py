@@ -1,6 +1,6 @@
 """Features of a frozen backbone, computed once per start: while images are decoded, and the rest by all workers.
 
-Whoever computes them, and when, the batches are the same ones, so that a run that resumes has the same features bit for bit.
+The batches do not depend on which worker computes them, or when, so that a run that resumes has the same features bit for bit.
 Shapes: N training and validation images, F features, B batches.
 """
 
@@ -22,7 +22,7 @@ from trainer.models.predictor import DistributedPredictor, refuse_non_finite
 TASK: Final = "computing features"
 
 PIECE_BYTES: Final = 64 * 2**20
-"""Features that the workers exchange at a time: a second copy of these is in memory, and not of all."""
+"""Size of the features that the workers exchange at a time; the exchange needs a second copy of them."""
 
 
 class FrozenFeatures:
@@ -107,7 +107,7 @@ class FrozenFeatures:
 
 
 def _until(is_over: Callable[[], bool], loaded: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches until then: those that a thread computes at that time are not lost."""
+    """The batches until then; those that threads are computing at that time are completed."""
     for batch in loaded:
         yield batch
         if is_over():

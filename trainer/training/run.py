@@ -57,7 +57,7 @@ class Run:
     loss: Loss
     """Of logits and labels, both [N, K], and weights of the labels where some are unknown."""
     prefix: Prefix
-    """Prefix of the run, and the state that earlier attempts left there."""
+    """Prefix of the run, claimed by this job."""
     coordination: Coordination
     stop: Stop
     watchdog: Watchdog

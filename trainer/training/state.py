@@ -45,7 +45,7 @@ class Training:
     feed: Feed
     """Input: images, or features of a frozen backbone."""
     features: FrozenFeatures | None
-    """Features of a frozen backbone until they are the input; None for a run that trains on images."""
+    """Features of a frozen backbone until they are the input; then, and in a run that trains on images, None."""
     frozen: bool | None
     """Whether the backbone is frozen; None before the first epoch of this attempt."""
     parallel: nn.Module

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: computed while images are decoded, on all workers, and the same ones whoever computes them."""
+"""Features of a frozen backbone: computed while images are decoded, then by all workers, with the same result in any order."""
 
 import copy
 import os
