@@ -34,8 +34,8 @@ REQUEST_S: Final = 10.0
 END_S: Final = 5.0
 """Longest wait for the server's end, which waits for its last workers; one that the kernel cannot kill must not hold the job."""
 
-_DESCRIPTORS: Final = 4
-"""A proxy passes its standard streams and its directory."""
+_DESCRIPTORS: Final = 5
+"""A proxy passes its standard streams, its directory, and a pipe."""
 
 
 @contextmanager
@@ -224,6 +224,8 @@ def _become(argv: Sequence[str], environment: Mapping[str, str], descriptors: Se
     code = 1
     try:
         os.setsid()
+        if os.read(descriptors[4], 1) != worker_proxy.START:  # the proxy was killed
+            os._exit(code)
         _take(descriptors)
         os.environ.clear()
         os.environ.update(environment)

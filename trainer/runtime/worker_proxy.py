@@ -25,6 +25,9 @@ HEAD_BYTES = 8
 FORKED = b"+"
 """The server's first answer. Its second is the exit code in decimal digits, negative for a signal."""
 
+START = b"+"
+"""What the worker reads from the proxy's pipe before it begins: from then on, signals are passed on to it."""
+
 HERE = os.O_PATH | os.O_DIRECTORY
 """How the working directory is opened, which need not be readable."""
 
@@ -36,7 +39,8 @@ def main(folder: str, argv: list[str]) -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # Ctrl-C ends this process without a traceback
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = os.getppid()
-    line = _handed_over(folder, argv)
+    may_start, start = os.pipe()
+    line = _handed_over(folder, argv, may_start)
     if line is None:
         if os.getppid() != parent:  # torchrun was killed, and the server ended with it
             os._exit(1)
@@ -49,17 +53,18 @@ def main(folder: str, argv: list[str]) -> NoReturn:
     for number in PASSED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
+    os.write(start, START)  # before it, a signal would end this process, and the worker by SIGKILL
     _end_as(_exit_code(line))
 
 
-def _handed_over(folder: str, argv: list[str]) -> socket.socket | None:
+def _handed_over(folder: str, argv: list[str], may_start: int) -> socket.socket | None:
     """The connection to the server once it has forked the worker; None if it does not."""
     line, here = socket.socket(socket.AF_UNIX), os.open(".", HERE)
     request = json.dumps([argv, dict(os.environ)]).encode()
     try:
         os.chdir(folder)  # the path of a socket is limited to 107 bytes
         line.connect(SOCKET)
-        socket.send_fds(line, [len(request).to_bytes(HEAD_BYTES, "big")], [0, 1, 2, here])
+        socket.send_fds(line, [len(request).to_bytes(HEAD_BYTES, "big")], [0, 1, 2, here, may_start])
         line.sendall(request)
         is_forked = line.recv(1) == FORKED
     except OSError:

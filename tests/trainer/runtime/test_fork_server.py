@@ -171,6 +171,45 @@ def test_signals_reach_the_worker_and_no_worker_is_left(warm, tmp_path, programs
     assert all(ended(each) for each in (worker, proxy, server))
 
 
+def test_worker_starts_when_its_proxy_passes_signals_on(tmp_path, silent):
+    """One that started before could be ready for SIGTERM while its proxy, which is not, ends by it: the server would kill the worker."""
+    proxy = subprocess.Popen(fork_server.command(tmp_path, ["-c", "pass"]))
+    line, _ = silent.accept()
+    _, descriptors = fork_server._received(line)
+    line.sendall(worker_proxy.FORKED)
+    assert os.read(descriptors[4], 1) == worker_proxy.START
+    proxy.send_signal(signal.SIGTERM)
+    assert line.recv(1) == bytes([signal.SIGTERM])
+    line.sendall(b"75")
+    line.close()
+    assert proxy.wait(60) == 75
+
+
+@pytest.mark.e2e
+def test_worker_whose_proxy_ends_before_it_starts_runs_nothing(warm, tmp_path, programs, monkeypatch):
+    """The test is the proxy."""
+    parent = start(warm, tmp_path, programs, ["waits", str(tmp_path)])
+    started(tmp_path, parent)  # the server is there, too
+    monkeypatch.chdir(tmp_path)
+    program = ["-m", "ends", f"open({str(tmp_path / 'ran')!r}, 'w')"]
+    may_start, begin = os.pipe()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(60)
+        line.connect(worker_proxy.SOCKET)
+        request = json.dumps([program, dict(os.environ)]).encode()
+        here = os.open(".", worker_proxy.HERE)
+        socket.send_fds(line, [len(request).to_bytes(worker_proxy.HEAD_BYTES, "big")], [0, 1, 2, here, may_start])
+        line.sendall(request)
+        assert line.recv(1) == worker_proxy.FORKED
+        os.close(begin)
+        assert line.recv(16) == b"1"
+    for descriptor in (here, may_start):
+        os.close(descriptor)
+    parent.kill()
+    parent.communicate(timeout=60)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_proxy_without_a_server_runs_the_program_itself(tmp_path):
     """As when the server was killed for want of memory, and torchrun starts the workers again."""
     command = fork_server.command(tmp_path / "none", ["-c", "import os; print(os.getcwd(), os.environ['VARIABLE'])"])
@@ -238,7 +277,7 @@ def test_no_descriptor_stays_open_where_no_process_can_be_made(tmp_path, silent,
     monkeypatch.setattr(os, "fork", refuse)
     server._answer()
     assert proxy.wait(60) == 0
-    assert len(passed) == 4
+    assert len(passed) == 5
     assert not any(Path(f"/proc/self/fd/{descriptor}").exists() for descriptor in passed)
 
 
@@ -248,7 +287,7 @@ def test_working_directory_need_not_be_readable(tmp_path, monkeypatch):
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, flags: opened.append((path, flags)) or real(path, flags))
     with fork_server._listening(tmp_path):
-        worker_proxy._handed_over(str(tmp_path / "none"), [])
+        worker_proxy._handed_over(str(tmp_path / "none"), [], 0)
     assert opened == [(".", os.O_PATH | os.O_DIRECTORY)] * 2
 
 
