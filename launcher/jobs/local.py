@@ -12,13 +12,14 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from launcher.cluster.resources import Object
 from launcher.jobs import interpreter
+from launcher.jobs.stop_signals import Terminated, signals_held, termination_raised
 from launcher.kinds import pytorchjob
 from launcher.spec import manifest
 from launcher.spec.accelerators import POD_INTERFACE
@@ -69,10 +70,6 @@ class _Pod:
     name: str
     process: subprocess.Popen[bytes]
     grace_s: float
-
-
-class _Terminated(KeyboardInterrupt):
-    """The launcher received SIGTERM or SIGHUP."""
 
 
 def check(spec: JobSpec) -> None:
@@ -136,16 +133,19 @@ def run(
     job = objects[-1]
     mark = uuid.uuid4().hex
     pods: list[_Pod] = []
-    with parent_watch.held() as life, _termination_raised():
+    with parent_watch.held() as life, termination_raised():
         try:
             port = _free_port()
-            for role, index in _replicas(job):
-                pods.append(
-                    _start(job, role, index, scratch=scratch, port=port, python=python, mark=mark, out=out, life=life)
-                )
+            with signals_held():
+                for role, index in _replicas(job):
+                    pods.append(
+                        _start(
+                            job, role, index, scratch=scratch, port=port, python=python, mark=mark, out=out, life=life
+                        )
+                    )
             codes = _follow(pods, settle_s)
             _stop(pods)
-        except _Terminated:
+        except Terminated:
             _stop(pods)
             raise TryAgainError("stopped by a signal", hint=_RESUME_HINT) from None
         except KeyboardInterrupt:
@@ -350,22 +350,6 @@ def _check_outcome(codes: Mapping[str, int]) -> None:
         )
     ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     raise JobFailedError(f"the job failed: pod `{name}` {ending}", hint="see the lines above for the reason")
-
-
-@contextmanager
-def _termination_raised() -> Iterator[None]:
-    """Raise SIGTERM and SIGHUP as an exception, so that the pods are stopped; ignored signals, as under `nohup`, stay ignored."""
-
-    def terminated(*_: object) -> None:
-        raise _Terminated
-
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, terminated) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _check_weights(weights: str) -> None:

@@ -326,6 +326,35 @@ while True: time.sleep(0.02)  # a signal just before signal.pause() would be hea
     assert len(list(tmp_path.glob("stopped-*"))) == 2
 
 
+@pytest.mark.parametrize(
+    ("sent", "error"), [("SIGINT", InterruptedByUser), ("SIGTERM", TryAgainError), ("SIGHUP", TryAgainError)]
+)
+def test_a_signal_while_pods_are_started_stops_them(tmp_path, monkeypatch, sent, error):
+    """It may arrive when a pod runs already, but `Popen` has not returned its process: that pod would be killed instead."""
+    command = f"""
+import os, pathlib, signal, sys, time
+folder = pathlib.Path({str(tmp_path)!r})
+def stopped(*_):
+    (folder / f"{{os.getpid()}}.stopped").touch()
+    sys.exit(75)
+signal.signal(signal.SIGTERM, stopped)
+(folder / f"{{os.getpid()}}.ready").touch()
+while True: time.sleep(0.02)
+"""
+
+    class Started(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            while not (tmp_path / f"{self.pid}.ready").exists():
+                time.sleep(0.01)
+            os.kill(os.getpid(), getattr(signal, sent))
+
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    with pytest.raises(error):
+        run_here(job(workers_per_node=1, command=command), tmp_path)
+    assert len(list(tmp_path.glob("*.stopped"))) == 2
+
+
 def test_job_that_is_started_by_nohup_outlives_its_terminal(tmp_path):
     """nohup ignores SIGHUP; a handler of ours would end hours of training all the same."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
