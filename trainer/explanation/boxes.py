@@ -70,26 +70,38 @@ def peak_on_image(map_hw: NDArray[np.floating], place: Placement) -> tuple[float
 def regions(values_HW: Floats, threshold: float) -> tuple[Floats, Floats]:
     """Box and maximum of every connected region (pixels that share an edge) above or at `threshold`, from the top down."""
     rows_R, starts_R, ends_R = _runs(values_HW >= threshold)
-    roots_R = _joined(rows_R, starts_R, ends_R)
-    _, region_of_R = np.unique(roots_R, return_inverse=True)
-    count = int(region_of_R.max()) + 1 if len(region_of_R) else 0
-    low_P2, high_P2 = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
-    np.minimum.at(low_P2, region_of_R, np.stack([starts_R, rows_R], axis=1))
-    np.maximum.at(high_P2, region_of_R, np.stack([ends_R, rows_R + 1], axis=1))
-    peaks_P = np.zeros(count)
-    if count:
-        width = values_HW.shape[1]
-        ends_of_runs = np.stack([rows_R * width + starts_R, rows_R * width + ends_R], axis=1).ravel()
-        highest_R = np.maximum.reduceat(np.append(values_HW.ravel(), -np.inf), ends_of_runs)[::2]
-        np.maximum.at(peaks_P, region_of_R, highest_R)
-    return np.concatenate([low_P2, high_P2], axis=1), peaks_P
+    roots, highest = _joined(rows_R, starts_R, ends_R), _highest(values_HW, rows_R, starts_R, ends_R).tolist()
+    found: dict[int, tuple[int, int, int, int, float]] = {}
+    for root, row, start, end, high in zip(
+        roots, rows_R.tolist(), starts_R.tolist(), ends_R.tolist(), highest, strict=True
+    ):
+        left, top, right, _, so_far = found.get(root, (start, row, end, row, high))
+        found[root] = min(left, start), top, max(right, end), row + 1, max(so_far, high)
+    regions_P5 = np.array(list(found.values()), np.float64).reshape(-1, 5)
+    return regions_P5[:, :4], regions_P5[:, 4]
 
 
 def _runs(mask_HW: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Row, start and end of every run of true pixels, in reading order."""
-    steps = np.diff(np.pad(mask_HW.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    rows_R, starts_R = np.nonzero(steps == 1)
-    return rows_R, starts_R, np.nonzero(steps == -1)[1]
+    height, width = mask_HW.shape
+    row_length = (
+        width + 1
+    )  # a pixel that is not true follows each row, and precedes the first, so that no run goes on in the next row
+    flat = np.zeros(1 + height * row_length, np.bool_)
+    flat[1:].reshape(height, row_length)[:, :width] = mask_HW
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    rows_R, starts_R = np.divmod(edges[::2], row_length)
+    return rows_R, starts_R, edges[1::2] - rows_R * row_length
+
+
+def _highest(
+    values_HW: Floats, rows_R: NDArray[np.int64], starts_R: NDArray[np.int64], ends_R: NDArray[np.int64]
+) -> Floats:
+    """The maximum of each run."""
+    first_R = rows_R * values_HW.shape[1]
+    bounds = np.stack([first_R + starts_R, first_R + ends_R], axis=1).ravel()
+    highest_R: Floats = np.maximum.reduceat(np.append(values_HW.ravel(), -np.inf), bounds)[::2]
+    return highest_R
 
 
 def _joined(rows_R: NDArray[np.int64], starts_R: NDArray[np.int64], ends_R: NDArray[np.int64]) -> list[int]:

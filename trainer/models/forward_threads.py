@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from threading import Event
 from typing import Final, TypeVar
 
@@ -133,7 +132,8 @@ def _out_of_memory(batch: int, words: str) -> InputError:
     )
 
 
-def _chunks(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, size)):
-        yield chunk
+def _chunks(items: Sequence[Item], most: int) -> Iterator[list[Item]]:
+    """Lists of at most this many items; all have the same length, or one item fewer, so that all threads end together."""
+    lists = -(-len(items) // most)
+    for nth in range(lists):
+        yield list(items[len(items) * nth // lists : len(items) * (nth + 1) // lists])

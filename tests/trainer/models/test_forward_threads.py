@@ -98,6 +98,21 @@ def test_batches_are_small_enough_for_every_thread():
         assert [threads.batch_of(items) for items in (0, 1, 5, 100)] == [1, 1, 5, 8]
 
 
+@pytest.mark.parametrize(("items", "most", "sizes"), [(0, 4, []), (3, 4, [3]), (8, 4, [4, 4]), (13, 4, [3, 3, 3, 4])])
+def test_threads_get_equally_many_items(items, most, sizes):
+    """Else the one with the last, short list waits for the others."""
+    taken = []
+
+    def compute(prepared):
+        chunk = list(prepared)
+        taken.append(len(chunk))
+        return iter(chunk)
+
+    with forward_threads(PROCESSOR, "eager", most) as threads:
+        results = list(threads.pipeline(range(items), most, abs, compute, abs, ahead=4))
+    assert (results, sorted(taken)) == (list(range(items)), sizes)
+
+
 def test_an_error_in_a_thread_is_the_callers_and_the_threads_end():
     def fail(number):
         raise ValueError(number)
