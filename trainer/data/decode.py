@@ -148,10 +148,15 @@ def _checked_xray(decoded: Decoded, bits: int) -> Image.Image:
     if share > MOST_COLOURED:
         raise BadImageError(f"it is a colour picture ({share:.0%} of its pixels are not gray), not an X-ray")
     gray = _to_gray(decoded, bits)
-    low, high = gray.getextrema()
-    if low == high:
+    if _has_one_value(gray):
         raise BadImageError("all its pixels have the same gray value")
     return gray
+
+
+def _has_one_value(gray: Image.Image) -> bool:
+    """Whether all pixels are equal. The middle row tells for nearly all X-rays; other threads wait while all rows are searched."""
+    middle = gray.crop((0, gray.height // 2, gray.width, gray.height // 2 + 1))
+    return all(low == high for low, high in (part.getextrema() for part in (middle, gray)))
 
 
 def _opened(source: ImageSource, held: ExitStack, bits: int) -> Decoded:
@@ -253,7 +258,7 @@ def _to_gray(decoded: Decoded, bits: int) -> Image.Image:
     if decoded.greatest is not None and decoded.greatest > white:
         raise BadImageError(f"it has gray values up to {decoded.greatest:,}, and {bits} bits end at {white:,}")
     if not image.mode.startswith("I"):
-        return image.convert("L")
+        return image if image.mode == "L" else image.convert("L")
     gray = np.empty((image.height, image.width), np.uint8)
     for top, band in _bands(image):  # 16-bit gray opens as I;16 or I
         wide = np.asarray(band).astype(np.int64)

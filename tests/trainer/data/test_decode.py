@@ -136,6 +136,14 @@ def test_image_with_an_extreme_aspect_ratio_is_refused(tmp_path):
             read(tmp_path / "x.png")
 
 
+@pytest.mark.parametrize("row", [0, 31, 33, 63])
+def test_an_image_whose_middle_row_has_one_shade_is_not_of_one_shade(tmp_path, row):
+    image = Image.new("L", (64, 64), 9)
+    image.putpixel((5, row), 10)
+    image.save(tmp_path / "x.png")
+    assert open_xray(tmp_path / "x.png").getpixel((5, row)) == 10
+
+
 def test_an_image_of_one_shade_is_refused(tmp_path):
     """A failed export is black."""
     Image.new("RGB", (64, 64), (9, 9, 9)).save(tmp_path / "x.png")
