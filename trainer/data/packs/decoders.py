@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
@@ -92,11 +91,13 @@ def decoders(count: int, image_of: Callable[[int], str]) -> Iterator[ProcessPool
     context = _TrackingContext()
     current_images = _CurrentImages(count, context)
     with ProcessPoolExecutor(count, mp_context=context, initializer=_start_decoder, initargs=(current_images,)) as pool:
+        # All start with the first task. One that starts later would inherit queues, which the pool closes when another one ends.
+        pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined] # noqa: SLF001 - as it does for forks
         try:
             yield pool
-        except BaseException as problem:
-            if isinstance(problem, BrokenProcessPool) or _is_broken(problem, context.started):
-                raise _ended(context.started, current_images, image_of) from problem
+        except BrokenProcessPool as problem:
+            raise _ended(context.started, current_images, image_of) from problem
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             _terminate(context.started)  # nobody waits for what they are decoding
             raise
@@ -105,13 +106,6 @@ def decoders(count: int, image_of: Callable[[int], str]) -> Iterator[ProcessPool
 def note_image(number: int) -> None:
     """In a decoder process: note the image that it is decoding; -1 for none."""
     _slot[0].note(number)
-
-
-def _is_broken(problem: BaseException, started: Sequence[BaseProcess]) -> bool:
-    """Whether a decoder ended while the pool started another one: the queue for it is closed then, an error without a number."""
-    if not isinstance(problem, OSError) or problem.errno is not None:
-        return False
-    return bool(connection.wait([process.sentinel for process in started if process.pid is not None], _ENDING_S))
 
 
 def _terminate(started: Sequence[BaseProcess]) -> None:
