@@ -1,8 +1,10 @@
 """Signals that stop a job on this machine."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 
 class Terminated(KeyboardInterrupt):
@@ -27,16 +29,30 @@ def termination_raised() -> Iterator[None]:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Handle signals at the end of the block: a pod that has started, but is not in the list of pods yet, could not be stopped."""
+    """Handle signals at the end of the block: a pod that has started, but is not in the list of pods yet, could not be stopped.
+
+    The first signal is handled, none where the block raises an error.
+    """
     arrived: list[int] = []
-    handled = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    handled = {number: handler for number, handler in handled.items() if callable(handler)}
-    for number in handled:
-        signal.signal(number, lambda number, _: arrived.append(number))
+    is_over = False
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {
+        n: each for n, each in found.items() if callable(each)
+    }
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if is_over:  # a signal has interrupted the loop below, and left this handler
+            handlers[number](number, frame)
+        else:
+            arrived.append(number)
+
+    for number in handlers:
+        signal.signal(number, receive)
     try:
         yield
     finally:
-        for number, handler in handled.items():
+        is_over = True
+        for number, handler in handlers.items():
             signal.signal(number, handler)
     if arrived:
         signal.raise_signal(arrived[0])

@@ -78,7 +78,7 @@ ImageSource = Path | ImageBytes
 
 
 def open_gray(path: Path, bits: int = FULL_BITS) -> Image.Image:
-    """The image in 8-bit gray, whatever its mode; in 16-bit gray, these bits are black to white.
+    """The image in 8-bit gray, whatever its mode; in 16-bit gray, these bits are black to white. Not to be changed in place.
 
     Raises: BadImageError with the reason, including limits; InputError where a package is missing; OSError of the disk,
     or for anything but a regular file; MemoryError.
@@ -154,7 +154,7 @@ def _checked_xray(decoded: Decoded, bits: int) -> Image.Image:
 
 
 def _has_one_value(gray: Image.Image) -> bool:
-    """Whether all pixels are equal. The middle row tells for nearly all X-rays; other threads wait while all rows are searched."""
+    """Whether all pixels are equal. The middle row decides for nearly all X-rays; a search of all rows holds Python's lock."""
     middle = gray.crop((0, gray.height // 2, gray.width, gray.height // 2 + 1))
     return all(low == high for low, high in (part.getextrema() for part in (middle, gray)))
 

@@ -84,9 +84,8 @@ def regions(values_HW: Floats, threshold: float) -> tuple[Floats, Floats]:
 def _runs(mask_HW: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Row, start and end of every run of true pixels, in reading order."""
     height, width = mask_HW.shape
-    row_length = (
-        width + 1
-    )  # a pixel that is not true follows each row, and precedes the first, so that no run goes on in the next row
+    # Each row is followed by a false pixel, and the first is preceded by one, so that no run extends into the next row.
+    row_length = width + 1
     flat = np.zeros(1 + height * row_length, np.bool_)
     flat[1:].reshape(height, row_length)[:, :width] = mask_HW
     edges = np.flatnonzero(flat[1:] != flat[:-1])

@@ -133,7 +133,7 @@ def _out_of_memory(batch: int, words: str) -> InputError:
 
 
 def _chunks(items: Sequence[Item], most: int) -> Iterator[list[Item]]:
-    """Lists of at most this many items; all have the same length, or one item fewer, so that all threads end together."""
+    """Lists of at most this many items; all have the same length, or one item fewer, so that no thread has much less to do."""
     lists = -(-len(items) // most)
     for nth in range(lists):
         yield list(items[len(items) * nth // lists : len(items) * (nth + 1) // lists])

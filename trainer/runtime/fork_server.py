@@ -20,7 +20,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn, TextIO
@@ -35,7 +35,7 @@ END_S: Final = 5.0
 """Longest wait for the server's end, which waits for its last workers; one that the kernel cannot kill must not hold the job."""
 
 _DESCRIPTORS: Final = 5
-"""A proxy passes its standard streams, its directory, and a pipe."""
+"""A proxy passes its standard streams, its directory, and the pipe from which the worker reads START."""
 
 
 @contextmanager
@@ -183,17 +183,15 @@ class _Server:
             line.settimeout(REQUEST_S)
             (argv, environment), descriptors = _received(line)
             line.settimeout(None)
-            worker = os.fork()
+            server, worker = os.getpid(), os.fork()
         except (OSError, ValueError):  # the proxy has gone, or there is no memory for a process
-            for descriptor in descriptors:
-                os.close(descriptor)
+            _close(descriptors)
             line.close()
             return
         if worker == 0:
             self._leave_to_worker(line)
-            _become(argv, environment, descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
+            _become(argv, environment, descriptors, server)
+        _close(descriptors)
         self._lines[worker] = line
         with suppress(OSError):
             line.sendall(worker_proxy.FORKED)
@@ -201,8 +199,7 @@ class _Server:
     def _leave_to_worker(self, line: socket.socket) -> None:
         """Undo in the fork what is the server's alone."""
         wakeup = signal.set_wakeup_fd(-1)
-        for descriptor in (self._parent, self._child_ended, wakeup):
-            os.close(descriptor)
+        _close((self._parent, self._child_ended, wakeup))
         for each in (self._listener, line, *self._lines.values()):
             each.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -213,23 +210,32 @@ class _Server:
 def _received(line: socket.socket) -> tuple[Any, list[int]]:
     """A proxy's request and the descriptors that came with it. Raises: OSError, ValueError."""
     head, descriptors, _, _ = socket.recv_fds(line, worker_proxy.HEAD_BYTES, _DESCRIPTORS)
-    wanted, content = int.from_bytes(head, "big"), b""
-    while len(content) < wanted and (part := line.recv(1 << 16)):
-        content += part
-    return json.loads(content), descriptors
+    try:
+        wanted, content = int.from_bytes(head, "big"), b""
+        while len(content) < wanted and (part := line.recv(1 << 16)):
+            content += part
+        return json.loads(content), descriptors
+    except (OSError, ValueError):
+        _close(descriptors)
+        raise
 
 
-def _become(argv: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]) -> NoReturn:
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _become(argv: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int], server: int) -> NoReturn:
     """Make this process the one that `python ARGV` would be: a session, streams, directory, environment; then run the module."""
     code = 1
     try:
         os.setsid()
-        if os.read(descriptors[4], 1) != worker_proxy.START:  # the proxy was killed
+        if not _may_start(descriptors[4], server):
             os._exit(code)
         _take(descriptors)
         os.environ.clear()
         os.environ.update(environment)
-        os.environ[parent_watch.PARENT] = str(os.getppid())  # the server is this worker's parent
+        os.environ[parent_watch.PARENT] = str(server)
         _name_process(f"worker-{environment.get('RANK', '')}")
         code = _run(list(argv))
         sys.stdout.flush()
@@ -238,14 +244,18 @@ def _become(argv: Sequence[str], environment: Mapping[str, str], descriptors: Se
         os._exit(code)  # functions registered to run at exit are the entrypoint's
 
 
+def _may_start(pipe: int, server: int) -> bool:
+    """Wait for START; False when the proxy or the server, this worker's parent, has ended."""
+    return os.read(pipe, 1) == worker_proxy.START and os.getppid() == server
+
+
 def _take(descriptors: Sequence[int]) -> None:
     """Take the proxy's directory and its standard streams, unbuffered as those of torchrun's workers (`python -u`)."""
     os.fchdir(descriptors[3])
     high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 3) for descriptor in descriptors[:3]]  # none is a target
     for target, descriptor in enumerate(high):
         os.dup2(descriptor, target)
-    for descriptor in {*high, *descriptors} - {0, 1, 2}:
-        os.close(descriptor)
+    _close({*high, *descriptors} - {0, 1, 2})
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process lives
     sys.stdout, sys.stderr = _unbuffered(1, sys.stdout), _unbuffered(2, sys.stderr)
 

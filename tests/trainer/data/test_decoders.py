@@ -1,5 +1,6 @@
 """A decoder that the system kills: the message names the image that it was decoding, and what to do."""
 
+import errno
 import os
 import signal
 import threading
@@ -127,6 +128,28 @@ def test_all_decoders_start_before_the_pool_watches_them(monkeypatch):
         work()
     assert (len(starts), watching) == (3, [])
     assert not [process for process in starts if process.is_alive()]
+
+
+def test_decoder_that_cannot_be_started_is_reported_and_the_others_end(monkeypatch):
+    """As with many decoders and few open files. The pool does not wait for those that it had started."""
+    starts = []
+
+    def start(self):
+        if len(starts) == 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        starts.append(self)
+        BaseProcess.start(self)
+
+    monkeypatch.setattr(SpawnProcess, "start", start, raising=False)
+
+    def work():
+        with decoders.decoders(3, str) as pool:
+            pool.submit(time.sleep, 60).result()
+
+    with pytest.raises(InputError, match="cannot start a process that decodes images: Too many open files") as caught:
+        work()
+    assert "ulimit -n" in caught.value.hint
+    assert [process.exitcode for process in starts] == [-signal.SIGTERM] * 2
 
 
 def test_ctrl_c_does_not_reach_a_decoder():

@@ -18,6 +18,7 @@ from prepared_sets import (
     content,
     images_of,
     inline,  # noqa: F401 - a fixture
+    inline_decoders,
     label_files,
     run,
     tarred,
@@ -30,7 +31,7 @@ from trainer.data.packs import index as pack_index
 from trainer.data.packs import prepared
 from trainer.data.packs.open_prepared import open_prepared
 from trainer.data.packs.records import Geometry, to_gray_square
-from trainer.data.preparing import plan
+from trainer.data.preparing import plan, prepare
 from trainer.data.synthetic import write_phantoms
 from trainer.errors import InputError
 from trainer.storage import FullError
@@ -77,6 +78,21 @@ def test_records_from_archives_and_files_are_those_of_the_images(phantoms, archi
         for name, record in records.items():
             np.testing.assert_array_equal(record, expected[name])
     assert not (tmp_path / "a/parts").exists()
+
+
+@pytest.mark.parametrize(("workers", "started"), [(2, 2), (500, 36)])
+def test_no_more_processes_are_started_than_there_are_images(phantoms, tmp_path, inline, monkeypatch, workers, started):  # noqa: F811
+    """All start at once: hundreds would take seconds, memory and open files."""
+    counts = []
+
+    def counted(count, image_of):
+        counts.append(count)
+        return inline_decoders(count, image_of)
+
+    monkeypatch.setattr(prepare, "decoders", counted)
+    _, said = run(phantoms, tmp_path / "p", workers=workers)
+    assert counts == [started]
+    assert any(f"with {started} processes" in line for line in said)
 
 
 def test_labels_of_a_prepared_set_are_those_of_its_source(phantoms, archives, tmp_path, inline):  # noqa: F811

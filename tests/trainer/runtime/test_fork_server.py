@@ -139,6 +139,11 @@ def proxies(parent):
     return [int(each) for each in children if b"worker_proxy" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
+def started_by(server):
+    """The newest worker of a server."""
+    return max(map(int, Path(f"/proc/{server}/task/{server}/children").read_text().split()))
+
+
 def ended(process):
     """Wait until a process that is no child of this one is gone."""
     while Path(f"/proc/{process}").exists() and "Z" not in Path(f"/proc/{process}/stat").read_text().split()[2]:
@@ -173,23 +178,35 @@ def test_signals_reach_the_worker_and_no_worker_is_left(warm, tmp_path, programs
 
 def test_worker_starts_when_its_proxy_passes_signals_on(tmp_path, silent):
     """One that started before could be ready for SIGTERM while its proxy, which is not, ends by it: the server would kill the worker."""
-    proxy = subprocess.Popen(fork_server.command(tmp_path, ["-c", "pass"]))
+    stopped_at_start = f"""
+import os, signal
+from trainer.runtime import worker_proxy
+write = os.write
+def stop(pipe, content):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return write(pipe, content)
+os.write = stop
+worker_proxy.main({str(tmp_path)!r}, ["-c", "pass"])
+"""
+    proxy = subprocess.Popen([sys.executable, "-c", stopped_at_start])
     line, _ = silent.accept()
+    line.settimeout(60)
     _, descriptors = fork_server._received(line)
     line.sendall(worker_proxy.FORKED)
-    assert os.read(descriptors[4], 1) == worker_proxy.START
-    proxy.send_signal(signal.SIGTERM)
     assert line.recv(1) == bytes([signal.SIGTERM])
+    assert os.read(descriptors[4], 1) == worker_proxy.START
+    fork_server._close(descriptors)
     line.sendall(b"75")
     line.close()
     assert proxy.wait(60) == 75
 
 
 @pytest.mark.e2e
-def test_worker_whose_proxy_ends_before_it_starts_runs_nothing(warm, tmp_path, programs, monkeypatch):
-    """The test is the proxy."""
+@pytest.mark.parametrize("victim", ["proxy", "server"])
+def test_worker_whose_proxy_or_server_ends_before_it_starts_runs_nothing(warm, tmp_path, programs, monkeypatch, victim):
+    """The test is the proxy. torchrun starts the worker again: an orphan would train beside it."""
     parent = start(warm, tmp_path, programs, ["waits", str(tmp_path)])
-    started(tmp_path, parent)  # the server is there, too
+    _, server = started(tmp_path, parent)
     monkeypatch.chdir(tmp_path)
     program = ["-m", "ends", f"open({str(tmp_path / 'ran')!r}, 'w')"]
     may_start, begin = os.pipe()
@@ -201,8 +218,14 @@ def test_worker_whose_proxy_ends_before_it_starts_runs_nothing(warm, tmp_path, p
         socket.send_fds(line, [len(request).to_bytes(worker_proxy.HEAD_BYTES, "big")], [0, 1, 2, here, may_start])
         line.sendall(request)
         assert line.recv(1) == worker_proxy.FORKED
+        assert (worker := started_by(server))
+        if victim == "server":
+            os.kill(server, signal.SIGKILL)
+            assert ended(server)
+            os.write(begin, worker_proxy.START)
         os.close(begin)
-        assert line.recv(16) == b"1"
+        assert line.recv(16) == (b"1" if victim == "proxy" else b"")
+    assert ended(worker)
     for descriptor in (here, may_start):
         os.close(descriptor)
     parent.kill()
@@ -279,6 +302,23 @@ def test_no_descriptor_stays_open_where_no_process_can_be_made(tmp_path, silent,
     assert proxy.wait(60) == 0
     assert len(passed) == 5
     assert not any(Path(f"/proc/self/fd/{descriptor}").exists() for descriptor in passed)
+
+
+@pytest.mark.parametrize("rest", [b"", b'["-c"', b"\xff"])
+def test_no_descriptor_of_a_request_that_was_cut_off_stays_open(tmp_path, silent, rest):
+    """Its proxy was killed; who reads its streams would wait for this process."""
+    server = object.__new__(fork_server._Server)
+    server._listener = silent
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(worker_proxy.SOCKET)
+        socket.send_fds(line, [(99).to_bytes(worker_proxy.HEAD_BYTES, "big")], [writing] * 5)
+        line.sendall(rest)
+    server._answer()
+    os.close(writing)
+    assert os.read(reading, 1) == b"", "the end"
+    os.close(reading)
 
 
 def test_working_directory_need_not_be_readable(tmp_path, monkeypatch):

@@ -27,6 +27,11 @@ MEMORY_HINT: Final = (
 )
 
 
+LIMIT_HINT: Final = (
+    "raise the limits of open files and processes (ulimit -n, ulimit -u), or use fewer CPUs or --workers"
+)
+
+
 class _CurrentImages:
     """The current image of each decoder, in shared memory that outlives a killed decoder."""
 
@@ -59,10 +64,17 @@ class _Decoder(SpawnProcess):
     """A decoder, which Ctrl-C does not reach: it would end with a traceback, and the parent ends it anyway."""
 
     def start(self) -> None:
-        """Start it, with the signal blocked: a thread may not change how a signal is handled, and children inherit what it blocks."""
+        """Start it, with the signal blocked: a thread may not change how a signal is handled, and children inherit what it blocks.
+
+        Raises: InputError where the system allows no more processes or open files.
+        """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             super().start()
+        except OSError as problem:
+            raise InputError(
+                f"cannot start a process that decodes images: {problem.strerror or problem}", hint=LIMIT_HINT
+            ) from problem
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -91,8 +103,9 @@ def decoders(count: int, image_of: Callable[[int], str]) -> Iterator[ProcessPool
     context = _TrackingContext()
     current_images = _CurrentImages(count, context)
     with ProcessPoolExecutor(count, mp_context=context, initializer=_start_decoder, initargs=(current_images,)) as pool:
-        # All start with the first task. One that starts later would inherit queues, which the pool closes when another one ends.
-        pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined] # noqa: SLF001 - as it does for forks
+        # All decoders start with the first task, as those of a pool that forks. A later start would fail if another decoder had
+        # ended, because the pool closes its queues then.
+        pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
         try:
             yield pool
         except BrokenProcessPool as problem:
@@ -110,9 +123,11 @@ def note_image(number: int) -> None:
 
 def _terminate(started: Sequence[BaseProcess]) -> None:
     """End decoders; the pool does not end a process that is still starting, and would wait forever."""
-    for process in started:
-        if process.pid is not None:
-            process.terminate()
+    alive = [process for process in started if process.pid is not None]
+    for process in alive:
+        process.terminate()
+    for process in alive:  # the pool does not, when one of them failed to start
+        process.join(_ENDING_S)
 
 
 def _ended(

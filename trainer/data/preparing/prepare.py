@@ -219,7 +219,7 @@ def _check_accepted(config: PrepareConfig, index: PreparedIndex) -> None:
 def _made(start: _Start, parts: Sequence[PlannedPart], images: int) -> dict[int, PartRecord]:
     """Prepare these parts, several at a time; their records. Raises: as `prepare_part`, for the first that fails."""
     side = start.planned.geometry.side
-    workers = start.config.workers or usable_cores()
+    workers = max(1, min(start.config.workers or usable_cores(), images))  # all of them are started
     numbers = Numbers()
     about = "" if start.config.share is None else "about "
     start.reporter.line(
