@@ -183,7 +183,8 @@ class _Server:
             line.settimeout(REQUEST_S)
             (argv, environment), descriptors = _received(line)
             line.settimeout(None)
-            server, worker = os.getpid(), os.fork()
+            server = os.getpid()
+            worker = os.fork()
         except (OSError, ValueError):  # the proxy has gone, or there is no memory for a process
             _close(descriptors)
             line.close()

@@ -39,7 +39,7 @@ def main(folder: str, argv: list[str]) -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # Ctrl-C ends this process without a traceback
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = os.getppid()
-    may_start, start = os.pipe()
+    may_start, start = os.pipe()  # both ends stay open: a worker that was killed does not make the write fail
     line = _handed_over(folder, argv, may_start)
     if line is None:
         if os.getppid() != parent:  # torchrun was killed, and the server ended with it

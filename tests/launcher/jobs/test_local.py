@@ -292,6 +292,20 @@ def test_nothing_outlives_a_launcher_that_is_killed(tmp_path):
         time.sleep(0.02)
 
 
+def until_stopped(folder, deed):
+    """A pod's program: does something, then waits for SIGTERM, of which it leaves a file."""
+    return f"""
+import os, pathlib, signal, sys, time
+folder = pathlib.Path({str(folder)!r})
+def stopped(*_):
+    (folder / f"{{os.getpid()}}.stopped").touch()
+    sys.exit(75)
+signal.signal(signal.SIGTERM, stopped)
+{deed}
+while True: time.sleep(0.02)  # a signal just before signal.pause() would be heard after it, that is never
+"""
+
+
 @pytest.mark.parametrize(
     ("sent", "error", "said"),
     [
@@ -302,17 +316,13 @@ def test_nothing_outlives_a_launcher_that_is_killed(tmp_path):
 )
 def test_a_signal_to_the_launcher_stops_every_pod(tmp_path, sent, error, said):
     """Pods hear SIGTERM, whichever signal the launcher got, and may save before they leave."""
-    command = f"""
-import os, pathlib, signal, sys, time
-folder = pathlib.Path({str(tmp_path)!r})
-def stopped(*_):
-    (folder / f"stopped-{{os.getpid()}}").touch()
-    sys.exit(75)
-signal.signal(signal.SIGTERM, stopped)
+    command = until_stopped(
+        tmp_path,
+        f"""
 try: os.mkdir(folder / "first")
 except FileExistsError: os.kill(os.getppid(), signal.{sent})
-while True: time.sleep(0.02)  # a signal just before signal.pause() would be heard after it, that is never
-"""
+""",
+    )
     heard = []
     with pytest.raises(error):
         run(
@@ -323,7 +333,7 @@ while True: time.sleep(0.02)  # a signal just before signal.pause() would be hea
             settle_s=5,
         )
     assert heard == said
-    assert len(list(tmp_path.glob("stopped-*"))) == 2
+    assert len(list(tmp_path.glob("*.stopped"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -331,16 +341,7 @@ while True: time.sleep(0.02)  # a signal just before signal.pause() would be hea
 )
 def test_a_signal_while_pods_are_started_stops_them(tmp_path, monkeypatch, sent, error):
     """It may arrive when a pod runs already, but `Popen` has not returned its process: that pod would be killed instead."""
-    command = f"""
-import os, pathlib, signal, sys, time
-folder = pathlib.Path({str(tmp_path)!r})
-def stopped(*_):
-    (folder / f"{{os.getpid()}}.stopped").touch()
-    sys.exit(75)
-signal.signal(signal.SIGTERM, stopped)
-(folder / f"{{os.getpid()}}.ready").touch()
-while True: time.sleep(0.02)
-"""
+    command = until_stopped(tmp_path, '(folder / f"{os.getpid()}.ready").touch()')
 
     class Started(subprocess.Popen):
         def __init__(self, *arguments, **options):
